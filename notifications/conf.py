@@ -1,0 +1,143 @@
+"""Configuration: the environment's text becomes typed values once. Called by hermes_site.settings; read by every room.
+
+Pure but for reading the environment and the files that ``NAME_FILE`` variables point at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+# A stage is part of Redis keys, of channel-layer group names (< 100 ASCII characters) and of URLs.
+STAGE_NAME = re.compile(r"[a-z][a-z0-9-]{0,19}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One environment of the service: rooms, queues, tables and secrets never cross it.
+
+    ``jwt_secret`` and ``passcode`` never appear in a repr, so that they reach no log.
+    """
+
+    name: str
+    queue_name: str = "hermes-messageQueue"
+    dlq_name: str = "hermes-messageQueue-dead"
+    connections_table: str = "hermesConnections"
+    tokens_table: str = "hermesTokens"
+    audit_table: str = "hermesAudit"
+    jwt_secret: str = field(default="", repr=False)
+    passcode: str = field(default="", repr=False)
+
+
+class Environment:
+    """Typed access to environment variables; every error names the variable and says what to do.
+
+    Args:
+        variables: usually ``os.environ``.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return the variable's value; ``NAME_FILE`` names a file to read it from (trailing newline dropped).
+
+        Raises:
+            ImproperlyConfigured: both are set, or the file cannot be read.
+        """
+        value, path = self._variables.get(name), self._variables.get(f"{name}_FILE")
+        if value is not None and path is not None:
+            raise ImproperlyConfigured(f"{name} and {name}_FILE are both set: keep one of them.")
+        if path is not None:
+            try:
+                return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ImproperlyConfigured(f"{name}_FILE={path!r} cannot be read: {error}.") from error
+        return default if value is None else value
+
+    def integer(self, name: str, default: int, *, minimum: int = 0, maximum: int = 2**53) -> int:
+        """Return the variable as a whole number within bounds.
+
+        Raises:
+            ImproperlyConfigured: it is no whole number, or out of bounds.
+        """
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            raise ImproperlyConfigured(f"{name}={text!r} must be a whole number from {minimum} to {maximum}.")
+        return number
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """Return the variable as a truth value: 1, true, yes, on; or 0, false, no, off.
+
+        Raises:
+            ImproperlyConfigured: it is something else.
+        """
+        text = self.text(name).lower()
+        if not text:
+            return default
+        if text in {"1", "true", "yes", "on"}:
+            return True
+        if text in {"0", "false", "no", "off"}:
+            return False
+        raise ImproperlyConfigured(f"{name}={text!r} must be true or false.")
+
+    def words(self, name: str, default: list[str]) -> list[str]:
+        """Return a comma-separated variable as a list without blanks."""
+        text = self.text(name)
+        return [word.strip() for word in text.split(",") if word.strip()] if text else default
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """Return the variable if it is one of ``choices``.
+
+        Raises:
+            ImproperlyConfigured: it is none of them.
+        """
+        text = self.text(name, default)
+        if text not in choices:
+            raise ImproperlyConfigured(f"{name}={text!r} must be one of {', '.join(choices)}.")
+        return text
+
+    def stages(self) -> dict[str, Stage]:
+        """Read ``HERMES_STAGES`` and each stage's settings; a variable with the suffix ``_<STAGE>`` wins.
+
+        Returns:
+            The stages by name, in the order given; pages get tokens for the first.
+
+        Raises:
+            ImproperlyConfigured: a stage's name cannot be part of a key, a group name and a URL.
+        """
+        return {name: self._stage(name) for name in self.words("HERMES_STAGES", ["development"])}
+
+    def _stage(self, name: str) -> Stage:
+        if not STAGE_NAME.match(name):
+            raise ImproperlyConfigured(
+                f"HERMES_STAGES names {name!r}: a stage is at most 20 of a-z, 0-9 and '-', beginning with a letter."
+            )
+        suffix = name.upper().replace("-", "_")
+
+        def read(variable: str, default: str = "") -> str:
+            return self.text(f"{variable}_{suffix}") or self.text(variable, default)
+
+        queue = read("HERMES_QUEUE_NAME", "hermes-messageQueue")
+        return Stage(
+            name=name,
+            queue_name=queue,
+            # "hermes-messageQueue" gets "hermes-messageQueue-dead"; a FIFO queue's dead-letter queue must be FIFO too.
+            dlq_name=read("HERMES_DLQ_NAME", queue.removesuffix(".fifo") + "-dead" + (".fifo" * queue.endswith(".fifo"))),
+            connections_table=read("HERMES_CONNECTIONS_TABLE", "hermesConnections"),
+            tokens_table=read("HERMES_TOKENS_TABLE", "hermesTokens"),
+            audit_table=read("HERMES_AUDIT_TABLE", "hermesAudit"),
+            jwt_secret=read("HERMES_JWT_SECRET"),
+            passcode=read("HERMES_PASSCODE"),
+        )
+
