@@ -1,4 +1,4 @@
-"""Engines: Valkey and an AWS endpoint (SQS, DynamoDB) as child processes. Called by demo_stack and tests, over children.
+"""Engines: Valkey and an AWS endpoint as child processes. Called by demo_stack and the tests, on top of children.
 
 A production host never starts them. Both listen on loopback only.
 """

@@ -107,7 +107,8 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not env.boolean("HERMES_HASHED_STATIC", False)
 
 # ── The database: rooms, members, who is connected ───────────────────────────────────────────────────────────────────
-DATABASES = {"default": environ.Env().db_url_config(env.text("DATABASE_URL", f"sqlite:///{VAR_DIR / 'hermes.sqlite3'}"))}
+_DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{VAR_DIR / 'hermes.sqlite3'}")
+DATABASES = {"default": environ.Env.db_url_config(_DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Several processes write: readers must not block the writer (WAL), a writer takes its lock when it begins
     # (IMMEDIATE; a lock taken in the middle fails at once, whatever the timeout), and it waits for its turn.
@@ -201,6 +202,6 @@ LOGGING = {
     "loggers": {
         # These bring handlers of their own, which would log a WebSocket's query string, and with it its token.
         name: {"handlers": [], "propagate": True}
-        for name in ("django", "django.server", "django.channels.server", "daphne", "uvicorn", "uvicorn.error", "uvicorn.access")
+        for name in ("django", "django.server", "django.channels.server", "daphne", "uvicorn.error", "uvicorn.access")
     },
 }

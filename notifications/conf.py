@@ -132,8 +132,8 @@ class Environment:
         return Stage(
             name=name,
             queue_name=queue,
-            # "hermes-messageQueue" gets "hermes-messageQueue-dead"; a FIFO queue's dead-letter queue must be FIFO too.
-            dlq_name=read("HERMES_DLQ_NAME", queue.removesuffix(".fifo") + "-dead" + (".fifo" * queue.endswith(".fifo"))),
+            # A FIFO queue's dead-letter queue must be FIFO too, and its name must say so.
+            dlq_name=read("HERMES_DLQ_NAME", queue.removesuffix(".fifo") + "-dead" + ".fifo" * queue.endswith(".fifo")),
             connections_table=read("HERMES_CONNECTIONS_TABLE", "hermesConnections"),
             tokens_table=read("HERMES_TOKENS_TABLE", "hermesTokens"),
             audit_table=read("HERMES_AUDIT_TABLE", "hermesAudit"),

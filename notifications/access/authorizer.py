@@ -1,0 +1,290 @@
+"""Authorizer: a handshake's token becomes a grant, or a refusal. ASGI middleware between routing and sockets.consumer.
+
+In order of cost: the JWT (microseconds), the member's row (DynamoDB, read again after half a minute), the bcrypt
+verdict (milliseconds to 0.2 s of CPU). A verdict is a fact about a digest and a hash and is kept until the token
+expires, here and in Redis for the other processes; a changed row has another hash and so another verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import redis
+import redis.asyncio
+from django.conf import settings
+
+from notifications.access import token_store, tokens
+from notifications.access.origins import Application, Receive, Scope, Send
+from notifications.access.token_store import Row
+from notifications.conf import Stage
+from notifications.exceptions import TokenRefused, Unavailable
+from notifications.stream.redis_client import async_client
+
+logger = logging.getLogger(__name__)
+
+SUBPROTOCOL = "hermes.v1"
+TOKEN_SUBPROTOCOL = "hermes.token."  # noqa: S105  a prefix
+BAD_REQUEST, TOKEN, REVOKED, UNAVAILABLE = 4400, 4401, 4403, 4113  # docs/protocol.md
+
+ROW_SECONDS = 30.0  # a row that others delete takes effect within 60 s: this, and the sweep of open connections
+CACHED = 50_000  # rows, and verdicts, a process remembers; some 20 MB
+WAITING = 1_000  # joins that may wait for a thread; more are told to come back
+AUTHORIZE_SECONDS = 10.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """That the bearer of a token may join a room.
+
+    Args:
+        stage: the stage's name.
+        user_id: as the token gives it; `user` is the string it is compared as.
+        room_id: the room.
+        expires_at: unix seconds at which the authority ends.
+        issued_at: unix seconds; ``None`` in the article's tokens.
+        session: tag of the session that asked for the token; may be empty.
+        checked_at: unix seconds at which the member's row was read for this grant.
+    """
+
+    stage: str
+    user_id: str | int
+    room_id: str
+    expires_at: int
+    issued_at: int | None
+    session: str
+    checked_at: float
+
+    @property
+    def user(self) -> str:
+        """The user id as a string."""
+        return str(self.user_id)
+
+
+class _Recent:
+    """A mapping that forgets its oldest entry when it is full."""
+
+    def __init__(self, size: int) -> None:
+        self._items: dict[Any, Any] = {}
+        self._size = size
+
+    def get(self, key: Any) -> Any:
+        return self._items.get(key)
+
+    def put(self, key: Any, value: Any) -> None:
+        self._items.pop(key, None)
+        self._items[key] = value
+        if len(self._items) > self._size:
+            del self._items[next(iter(self._items))]
+
+    def drop(self, key: Any) -> None:
+        self._items.pop(key, None)
+
+
+class Authorizer:
+    """Judges tokens for one process and event loop.
+
+    Args:
+        cache: a Redis client for verdicts shared with other processes; by default our own.
+    """
+
+    def __init__(self, cache: redis.asyncio.Redis | None = None) -> None:
+        self._cache = cache or async_client()
+        self._rows = _Recent(CACHED)
+        self._verdicts = _Recent(CACHED)
+        self._reading: dict[tuple[str, str, str], asyncio.Future[Row]] = {}
+        self._forgotten = 0
+        self._waiting = 0
+        # Two: bcrypt releases the GIL, and the loop's own core must not be what waits for it.
+        self._bcrypt = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hermes-bcrypt")
+        self._dynamodb = ThreadPoolExecutor(max_workers=8, thread_name_prefix="hermes-tokens")
+
+    async def aclose(self) -> None:
+        """Let go of threads and connections."""
+        self._bcrypt.shutdown(wait=False, cancel_futures=True)
+        self._dynamodb.shutdown(wait=False, cancel_futures=True)
+        await self._cache.aclose()
+
+    async def authorize(self, stage: Stage, token: str) -> Grant:
+        """Judge a token.
+
+        Args:
+            stage: the stage it wants to join.
+            token: the JWT.
+
+        Returns:
+            The grant.
+
+        Raises:
+            TokenRefused: it gives no authority.
+            Unavailable: that cannot be found out now.
+        """
+        now = time.time()
+        claims = tokens.verify(token, stage, now=now, max_ttl=settings.HERMES_TOKEN_MAX_TTL)
+        try:
+            async with asyncio.timeout(AUTHORIZE_SECONDS):
+                row, checked_at = await self._row(stage, claims.user, claims.room_id)
+                judge_row(row, claims.issued_at)
+                if not await self._verdict(stage, claims, row):
+                    raise TokenRefused("digest")
+        except TimeoutError as error:
+            raise Unavailable("the authorizer did not get an answer in time") from error
+        return Grant(
+            stage.name,
+            claims.user_id,
+            claims.room_id,
+            claims.expires_at,
+            claims.issued_at,
+            claims.session,
+            checked_at,
+        )
+
+    def forget(self, stage: str, user_id: str, room_id: str) -> None:
+        """Read a member's row again before the next verdict; called when a revocation is announced."""
+        self._forgotten += 1
+        self._rows.drop((stage, user_id, room_id))
+
+    async def reread(self, stage: Stage, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+        """Read rows again for the sweep of open connections; what it finds is what joins see, too.
+
+        Args:
+            members: pairs of user and room.
+
+        Raises:
+            Unavailable: DynamoDB does not answer.
+        """
+        forgotten = self._forgotten
+        rows = await self._in_thread(self._dynamodb, token_store.read_many, stage, list(members))
+        if forgotten == self._forgotten:
+            for (user, room), row in rows.items():
+                self._rows.put((stage.name, user, room), (time.time(), row))
+        return rows
+
+    async def _row(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
+        key = (stage.name, user, room_id)
+        known: tuple[float, Row] | None = self._rows.get(key)
+        if known is not None and time.time() - known[0] < ROW_SECONDS:
+            return known[1], known[0]
+        reading = self._reading.get(key)
+        if reading is None:  # single flight: a member's many tabs come back at once
+            reading = self._reading[key] = asyncio.ensure_future(
+                self._in_thread(self._dynamodb, token_store.read, stage, user, room_id)
+            )
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        forgotten, started = self._forgotten, time.time()
+        row = await asyncio.shield(reading)
+        if forgotten == self._forgotten:  # else a revocation came meanwhile, and this row may be older than it
+            self._rows.put(key, (started, row))
+        return row, started
+
+    async def _verdict(self, stage: Stage, claims: tokens.Claims, row: Row) -> bool:
+        assert row.token_hash is not None  # noqa: S101  judge_row has seen to it
+        fact = hmac.new(
+            stage.jwt_secret.encode(), f"{claims.digest} {row.token_hash}".encode(), hashlib.sha256
+        ).hexdigest()
+        known: bool | None = self._verdicts.get(fact)
+        if known is not None:
+            return known
+        shared = f"hermes:{{{stage.name}:access}}:verdict:{fact}"
+        try:
+            known = await self._cache.get(shared) == b"1"
+        except (redis.RedisError, OSError):
+            known = False  # Redis only saves work here; joining needs it too, and says so
+        if not known:
+            known = await self._in_thread(self._bcrypt, token_store.matches, row.token_hash, claims.digest)
+            if known:
+                try:
+                    await self._cache.set(shared, b"1", ex=max(1, claims.expires_at - int(time.time())))
+                except (redis.RedisError, OSError) as error:
+                    logger.debug("A verdict was not shared: %s", type(error).__name__)
+        self._verdicts.put(fact, known)
+        return known
+
+    async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[..., _T], *arguments: Any) -> _T:
+        if self._waiting >= WAITING:
+            raise Unavailable("too many joins wait for a thread")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+        finally:
+            self._waiting -= 1
+
+
+def judge_row(row: Row, issued_at: int | None) -> None:
+    """Hold a token's time of issue against its member's row.
+
+    Raises:
+        TokenRefused: there is no row, or the token was revoked.
+    """
+    if row.token_hash is None:
+        raise TokenRefused("no_row")
+    if row.not_before and (issued_at is None or issued_at <= row.not_before):
+        raise TokenRefused("revoked", REVOKED)
+
+
+class TokenGuard:
+    """Middleware: lets a handshake with a valid token through, with ``scope["hermes.grant"]``; refuses the others.
+
+    To refuse with a reason that a browser can read, the connection is accepted first and then closed.
+
+    Args:
+        application: the consumer.
+        authorizer: returns the process's authorizer.
+    """
+
+    def __init__(self, application: Application, authorizer: Callable[[], Authorizer]) -> None:
+        self._application = application
+        self._authorizer = authorizer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one handshake."""
+        scope["hermes.v1"] = SUBPROTOCOL in scope["subprotocols"]
+        try:
+            stage = settings.HERMES_STAGES.get(scope["url_route"]["kwargs"]["stage"])
+            if stage is None:
+                await _refuse(scope, receive, send, BAD_REQUEST, "unknown stage")
+                return
+            scope["hermes.grant"] = await self._authorizer().authorize(stage, credentials(scope))
+        except TokenRefused as refusal:
+            logger.info("A token was refused: %s", refusal.reason)
+            await _refuse(scope, receive, send, refusal.close_code, refusal.reason)
+            return
+        except Unavailable as error:
+            logger.warning("A join has to wait: %s", error)
+            await _refuse(scope, receive, send, UNAVAILABLE, "unavailable")
+            return
+        await self._application(scope, receive, send)
+
+
+def credentials(scope: Scope) -> str:
+    """Find the token of a handshake: among the subprotocols, or in the query string as the article's clients send it.
+
+    Raises:
+        TokenRefused: there is none, or more than one.
+    """
+    offered = [p[len(TOKEN_SUBPROTOCOL) :] for p in scope["subprotocols"] if p.startswith(TOKEN_SUBPROTOCOL)]
+    offered += parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token", [])
+    if not offered or not offered[0]:
+        raise TokenRefused("no_token")
+    if len(offered) > 1:
+        raise TokenRefused("two_tokens")
+    return offered[0]
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, code: int, reason: str) -> None:
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if scope["hermes.v1"] else None})
+    await send({"type": "websocket.close", "code": code, "reason": reason})
+    # The closing handshake is the client's turn; leaving now would let the server cut it short.
+    async with asyncio.timeout(AUTHORIZE_SECONDS):
+        while (await receive())["type"] != "websocket.disconnect":
+            pass

@@ -1,0 +1,203 @@
+"""Token store: DynamoDB's tokens table, where each member's digest stands as a bcrypt hash. Used by authorizer, views.
+
+Synchronous: the authorizer calls it in its bounded threads. A member's row is the article's: `user_id`, `room_id`,
+`token`. A revocation is a row of its own, because the article's `put_item` replaces the whole row.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import bcrypt
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+
+from notifications.access.tokens import REVOKED_PREFIX
+from notifications.conf import Stage
+from notifications.exceptions import StoreUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+OUR_COST = 5  # the input is a digest of a secret of at least 32 bytes: guessing it is hopeless at any cost
+MAX_COST = 12  # 0.2 s of CPU; a row that asks for more is an attack or a mistake
+_HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}\Z")
+_KEYS_A_READ = 100  # BatchGetItem's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the table says of one member of one room.
+
+    Args:
+        token_hash: bcrypt hash of the digest; ``None`` where there is no row.
+        not_before: unix seconds; a token issued then or earlier, or at no known time, is revoked. 0 for none.
+    """
+
+    token_hash: str | None
+    not_before: int = 0
+
+
+def read(stage: Stage, user_id: str, room_id: str) -> Row:
+    """Read a member's row and revocation, consistently.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
+    """
+    return read_many(stage, [(user_id, room_id)])[(user_id, room_id)]
+
+
+def read_many(stage: Stage, members: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+    """Read many members' rows, 50 a request.
+
+    Args:
+        members: pairs of user and room.
+
+    Returns:
+        A row for each, also where the table has none.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer, or leaves keys unprocessed.
+    """
+    found: dict[tuple[str, str], Row] = {}
+    step = _KEYS_A_READ // 2
+    for start in range(0, len(members), step):
+        found |= _read_some(stage, list(dict.fromkeys(members[start : start + step])))
+    return found
+
+
+def _read_some(stage: Stage, members: list[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+    wanted = [
+        {"user_id": {"S": user}, "room_id": {"S": key}} for user, room in members for key in (room, REVOKED_PREFIX + room)
+    ]
+    request: Any = {stage.tokens_table: {"Keys": wanted, "ConsistentRead": True}}
+    items: list[Any] = []
+    for _ in range(4):  # unprocessed keys are throttling; the authorizer answers 4113 rather than wait for long
+        try:
+            answer = _client().batch_get_item(RequestItems=request)
+        except (BotoCoreError, ClientError) as error:
+            raise _unavailable(stage, error) from error
+        items += answer["Responses"].get(stage.tokens_table, [])
+        request = answer.get("UnprocessedKeys")
+        if not request:
+            break
+    else:
+        raise StoreUnavailable(f"Table {stage.tokens_table!r}: DynamoDB left keys unread; it is throttling.")
+    by_key = {(item["user_id"]["S"], item["room_id"]["S"]): item for item in items}
+    rows = {}
+    for user, room in members:
+        token = by_key.get((user, room), {}).get("token", {}).get("S")
+        revoked = by_key.get((user, REVOKED_PREFIX + room), {}).get("not_before", {}).get("N", "0")
+        rows[(user, room)] = Row(token, int(revoked))
+    return rows
+
+
+def matches(token_hash: str, digest: str) -> bool:
+    """Hold a digest against a stored hash; up to 0.2 s of CPU, so never on the event loop.
+
+    Args:
+        token_hash: `$2a$`, `$2b$` or `$2y$`, cost at most 12; anything else does not match.
+        digest: 64 hex digits (bcrypt refuses more than 72 bytes).
+    """
+    shape = _HASH.match(token_hash)
+    return bool(shape) and int(shape[1]) <= MAX_COST and bcrypt.checkpw(digest.encode(), token_hash.encode())
+
+
+def save(stage: Stage, user_id: str, room_id: str, digest: str) -> None:
+    """Make sure that the member's row holds this digest; a row that already does is left as it is.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
+    """
+    row = read(stage, user_id, room_id)
+    if row.token_hash is not None and matches(row.token_hash, digest):
+        return  # a new salt would be a new hash, and every cached verdict would be computed again
+    hashed = bcrypt.hashpw(digest.encode(), bcrypt.gensalt(OUR_COST)).decode()
+    _put(stage, {"user_id": {"S": user_id}, "room_id": {"S": room_id}, "token": {"S": hashed}})
+
+
+def revoke(stage: Stage, user_id: str, room_id: str, not_before: int) -> None:
+    """Refuse every token of a member that was issued at a moment or earlier.
+
+    Args:
+        not_before: unix seconds.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer; nothing is revoked.
+    """
+    _put(
+        stage,
+        {"user_id": {"S": user_id}, "room_id": {"S": REVOKED_PREFIX + room_id}, "not_before": {"N": str(not_before)}},
+    )
+
+
+def provision(stage: Stage) -> None:
+    """Create the tokens table if it is not there; for development and tests, where no template did.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
+    """
+    client = _client()
+    try:
+        client.create_table(
+            TableName=stage.tokens_table,
+            KeySchema=[
+                {"AttributeName": "user_id", "KeyType": "HASH"},
+                {"AttributeName": "room_id", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "user_id", "AttributeType": "S"},
+                {"AttributeName": "room_id", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        client.get_waiter("table_exists").wait(TableName=stage.tokens_table, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    except client.exceptions.ResourceInUseException:
+        return
+    except (BotoCoreError, ClientError) as error:
+        raise _unavailable(stage, error) from error
+
+
+def probe(stage: Stage) -> None:
+    """Ask whether the table can be read.
+
+    Raises:
+        StoreUnavailable: it cannot.
+    """
+    read(stage, "hermes-probe", "hermes-probe")
+
+
+def _put(stage: Stage, item: dict[str, Any]) -> None:
+    try:
+        _client().put_item(TableName=stage.tokens_table, Item=item)
+    except (BotoCoreError, ClientError) as error:
+        raise _unavailable(stage, error) from error
+
+
+def _unavailable(stage: Stage, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"Table {stage.tokens_table!r}: DynamoDB does not answer: {type(error).__name__}: {error}")
+
+
+def _client() -> DynamoDBClient:
+    return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+
+
+@functools.cache
+def _client_for(endpoint: str | None, region: str) -> DynamoDBClient:
+    """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
+    return boto3.session.Session(region_name=region).client(
+        "dynamodb",
+        endpoint_url=endpoint,
+        config=Config(
+            connect_timeout=2,
+            read_timeout=3,
+            retries={"max_attempts": 2, "mode": "standard"},
+            max_pool_connections=8,
+        ),
+    )

@@ -1,0 +1,155 @@
+"""Tokens: the JWT a browser shows to join a room, made and judged. Used by views (issue) and authorizer (verify).
+
+Pure. Compatible with the article's Ruby issuer: HS512, claims `user_id`, `room_id`, `token`, `exp`, where `token` is
+the SHA-256 of user, passcode and room in hex. Ours add `iat`, `jti` and a `kid` header, which revocation needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from jwt.warnings import InsecureKeyLengthWarning
+
+from notifications.conf import Stage
+from notifications.exceptions import MessageRefused, TokenRefused
+from notifications.stream.message import identifier
+
+ALGORITHM = "HS512"
+MAX_LENGTH = 4_096  # bytes; ours have about 500, and nothing longer is worth a signature check
+REVOKED_PREFIX = "#revoked:"  # the sort key of a revocation row; no room may begin with it
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says, once its signature and times hold.
+
+    Args:
+        user_id: of the type the issuer gave it; `user` is the string it is compared as.
+        room_id: as a string.
+        digest: the article's digest, still to be held against the stored row.
+        expires_at: unix seconds.
+        issued_at: unix seconds; ``None`` in the article's tokens.
+        session: a tag of the session that asked for it; empty in the article's tokens.
+    """
+
+    user_id: str | int
+    room_id: str
+    digest: str
+    expires_at: int
+    issued_at: int | None = None
+    session: str = ""
+
+    @property
+    def user(self) -> str:
+        """The user id as a string."""
+        return str(self.user_id)
+
+
+def make_digest(user_id: str | int, passcode: str, room_id: str) -> str:
+    """Return the article's digest: SHA-256 of user, passcode and room, in hex."""
+    return hashlib.sha256(f"{user_id}{passcode}{room_id}".encode()).hexdigest()
+
+
+def session_tag(session_key: str, stage: Stage) -> str:
+    """Return a tag that names a session in tokens without giving its key away."""
+    return hmac.new(stage.jwt_secret.encode(), session_key.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def key_id(secret: str) -> str:
+    """Return the `kid` of a secret: it tells keys apart and nothing about them."""
+    return hashlib.sha256(b"hermes kid " + secret.encode()).hexdigest()[:8]
+
+
+def issue(stage: Stage, user_id: str | int, room_id: str, *, now: float, ttl: int, session: str = "") -> str:
+    """Make a token.
+
+    Args:
+        stage: whose secrets sign it.
+        user_id, room_id: who may join what.
+        now: unix seconds.
+        ttl: seconds until it expires.
+        session: from `session_tag`; signing out closes the sockets of its tokens.
+
+    Returns:
+        The JWT.
+    """
+    issued_at = int(now)
+    claims = {
+        "user_id": user_id,
+        "room_id": room_id,
+        "token": make_digest(user_id, stage.passcode, room_id),
+        "exp": issued_at + ttl,
+        "iat": issued_at,
+        "jti": f"{session}.{secrets.token_hex(8)}",
+    }
+    with warnings.catch_warnings():  # checks.py judges a secret's length, and HERMES_ACCEPT_SHORT_SECRETS forgives it
+        warnings.simplefilter("ignore", InsecureKeyLengthWarning)
+        return jwt.encode(claims, stage.jwt_secret, ALGORITHM, headers={"kid": key_id(stage.jwt_secret)})
+
+
+def verify(token: str, stage: Stage, *, now: float, max_ttl: int) -> Claims:
+    """Judge a token's signature, shape and times; whether its digest is the stored one is the authorizer's to find.
+
+    Args:
+        token: the JWT.
+        stage: whose secret must have signed it.
+        now: unix seconds.
+        max_ttl: seconds; an `exp` further away is refused, so that a leaked secret's tokens do not live for ever.
+
+    Returns:
+        Its claims.
+
+    Raises:
+        TokenRefused: with a reason that holds nothing of the token.
+    """
+    if len(token) > MAX_LENGTH:
+        raise TokenRefused("too_long")
+    if not stage.jwt_secret:  # an empty key would verify what anybody signs with an empty key
+        raise TokenRefused("no_secret")
+    options: Any = {f"verify_{claim}": False for claim in ("exp", "iat", "nbf", "aud", "iss", "sub", "jti")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InsecureKeyLengthWarning)
+            claims = jwt.decode(token, stage.jwt_secret, algorithms=[ALGORITHM], options=options)
+    except jwt.InvalidAlgorithmError as error:
+        raise TokenRefused("algorithm") from error
+    except jwt.InvalidSignatureError as error:
+        raise TokenRefused("signature") from error
+    except (jwt.PyJWTError, ValueError) as error:
+        raise TokenRefused("malformed") from error
+    return _judge(claims, now, max_ttl)
+
+
+def _judge(claims: dict[str, Any], now: float, max_ttl: int) -> Claims:
+    user_id, room_id, digest, exp = (claims.get(name) for name in ("user_id", "room_id", "token", "exp"))
+    if exp is None:
+        raise TokenRefused("no_exp")
+    if isinstance(exp, bool) or not isinstance(exp, int):
+        raise TokenRefused("exp_type")
+    if now >= exp:
+        raise TokenRefused("expired")
+    if exp > now + max_ttl + 60:  # a minute for clocks that differ
+        raise TokenRefused("exp_too_far")
+    if not isinstance(digest, str) or not _DIGEST.match(digest):
+        raise TokenRefused("digest_shape")
+    try:
+        identifier(user_id, "user_id")
+        room = identifier(room_id, "room_id")
+    except MessageRefused as error:
+        raise TokenRefused("identifiers") from error
+    if room.startswith(REVOKED_PREFIX):
+        raise TokenRefused("identifiers")
+    issued_at = claims.get("iat")
+    if issued_at is not None and (isinstance(issued_at, bool) or not isinstance(issued_at, int)):
+        raise TokenRefused("iat_type")
+    jti = claims.get("jti")
+    session = jti.partition(".")[0] if isinstance(jti, str) else ""
+    return Claims(user_id, room, digest, exp, issued_at, session)

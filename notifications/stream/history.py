@@ -1,0 +1,353 @@
+"""History: a room's ordered log in Redis, the truth that hints point at. Called by publish (append) and hub (read).
+
+One Lua script appends, so that a place in the log, the idempotency key and the activity stream cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.asyncio
+from django.conf import settings
+
+from notifications.exceptions import HistoryUnavailable
+from notifications.stream import keys
+from notifications.stream.entry import Entry, frame, frame_head
+from notifications.stream.message import Message
+from notifications.stream.position import Position
+from notifications.stream.redis_client import async_client, sync_client
+
+logger = logging.getLogger(__name__)
+
+_SCRIPT = Path(__file__).with_name("append.lua").read_text(encoding="utf-8")
+_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+# Heads outlive their entries, so that a client that was away for days is told `trimmed`, or that it missed nothing.
+HEAD_SECONDS = 30 * 24 * 3600
+ACTIVITY_LENGTH = 1_000  # per partition; a hub that falls further behind compares its heads
+PAGE_SECONDS = 0.02  # twice (connect, answer) stays under the 50 ms that a page may wait for its position
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of one message.
+
+    Args:
+        entry: its entry; ``None`` when the id already had a place.
+        seq: its place.
+    """
+
+    seq: int
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a read of a room found.
+
+    Args:
+        head: the room's last position; ``None`` when it has no history.
+        entries: those asked for that are still there, in order.
+        oldest: seq of the oldest entry retained; ``head.seq + 1`` when none is.
+    """
+
+    head: Position | None
+    entries: list[Entry]
+    oldest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What happened in one partition since a cursor.
+
+    Args:
+        cursor: where to follow on from; ``b""`` when the stream is empty.
+        heads: the last seen position of each room that got entries.
+        overrun: entries between the old cursor and the first one seen may be missing: compare heads.
+    """
+
+    cursor: bytes
+    heads: dict[str, Position]
+    overrun: bool
+
+
+class History:
+    """The rooms' histories of every stage, on one event loop.
+
+    Args:
+        client: a Redis client; by default one of our own with our deadlines, which `aclose` closes.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis | None = None) -> None:
+        self._redis = client or async_client()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def append(self, stage: str, messages: Sequence[Message]) -> list[Appended | HistoryUnavailable]:
+        """Append messages in order, each once, in one round trip.
+
+        The chosen durability holds for the whole batch: it is awaited once, on the same connection.
+
+        Args:
+            stage: whose rooms.
+            messages: for any rooms.
+
+        Returns:
+            A result for each message: its place, or why this one has none (it can be appended again).
+
+        Raises:
+            HistoryUnavailable: Redis did not answer, or did not confirm the durability; any of the messages may
+                have been appended, and appending them again is harmless.
+        """
+        heads = [frame_head(message) for message in messages]
+        calls = [_arguments(stage, message, head) for message, head in zip(messages, heads, strict=True)]
+        replies = await self._run(calls, durable=True)
+        results: list[Appended | HistoryUnavailable] = []
+        for message, head, reply in zip(messages, heads, replies, strict=True):
+            if isinstance(reply, Exception):
+                results.append(HistoryUnavailable(f"room {message.room_id!r}: Redis refused the append: {reply}"))
+                continue
+            status, epoch, seq, prev = reply[0], reply[1].decode(), int(reply[2]), reply[3].decode()
+            if status == b"dup":
+                results.append(Appended(seq, None))
+                continue
+            to = None if message.to is None else frozenset(message.to)
+            entry = Entry(epoch, seq, message.id, prev, frame(head, epoch, seq), to, message.expires_at)
+            results.append(Appended(seq, entry))
+        return results
+
+    async def open(self, stage: str, room_id: str) -> Position:
+        """Return a room's last position, beginning its history if it has none.
+
+        Raises:
+            HistoryUnavailable: Redis did not answer.
+        """
+        (reply,) = await self._run([_arguments(stage, None, b"", room_id)], durable=False)
+        if isinstance(reply, Exception):
+            raise HistoryUnavailable(f"room {room_id!r}: Redis refused to open it: {reply}")
+        (position,) = await self.heads(stage, [room_id])
+        if position is None:
+            raise HistoryUnavailable(f"room {room_id!r}: its history vanished while it was opened.")
+        return position
+
+    async def heads(self, stage: str, room_ids: Sequence[str]) -> list[Position | None]:
+        """Return the last positions of rooms, ``None`` for those without a history.
+
+        Raises:
+            HistoryUnavailable: Redis did not answer.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for room_id in room_ids:
+            pipeline.hmget(keys.head_key(stage, room_id), ["epoch", "seq", "id"])
+        return [_position(reply) for reply in await _execute(pipeline)]
+
+    async def read(self, stage: str, room_id: str, after: int = 0) -> Page:
+        """Read the entries after a seq, with the head they belong to.
+
+        Args:
+            after: a seq; 0 reads all that is retained.
+
+        Raises:
+            HistoryUnavailable: Redis did not answer.
+        """
+        log = keys.log_key(stage, room_id)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hmget(keys.head_key(stage, room_id), ["epoch", "seq", "id"])
+        pipeline.xrange(log, min=f"{after + 1}-0", count=settings.HERMES_HISTORY_ENTRIES)
+        pipeline.xrange(log, count=1)
+        pipeline.time()
+        head_reply, items, first, (seconds, _) = await _execute(pipeline)
+        head = _position(head_reply)
+        if head is None:
+            return Page(None, [], 1)
+        cutoff = (int(seconds) - settings.HERMES_HISTORY_SECONDS) * 1000
+        live = [_entry(head.epoch, item) for item in items if int(item[1][b"at"]) >= cutoff]
+        if first and int(first[0][1][b"at"]) >= cutoff:
+            oldest = _seq(first[0])
+        elif live:
+            oldest = live[0].seq
+        else:  # all that is left is too old, or there is nothing
+            oldest = head.seq + 1
+        return Page(head, live, oldest)
+
+    async def activity(self, stage: str, cursors: Mapping[int, bytes | None]) -> dict[int, Activity]:
+        """Say what happened in partitions since the cursors of an earlier call.
+
+        The stream is read from the cursor's own entry on: if that is not the first one found, entries were trimmed
+        or the stream was lost, and the caller must compare heads.
+
+        Args:
+            stage: whose partitions.
+            cursors: by partition; ``None`` to begin at the end.
+
+        Raises:
+            HistoryUnavailable: Redis did not answer.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition, cursor in cursors.items():
+            key = keys.activity_key(stage, partition)
+            if cursor is None:
+                pipeline.xrevrange(key, count=1)
+            else:
+                pipeline.xrange(key, min=cursor or "-", count=ACTIVITY_LENGTH * 2)
+        replies = await _execute(pipeline)
+        found = {}
+        for (partition, cursor), items in zip(cursors.items(), replies, strict=True):
+            last = items[-1][0] if items else b""
+            if cursor is None:
+                found[partition] = Activity(last, {}, overrun=False)
+                continue
+            overrun = bool(cursor) and (not items or items[0][0] != cursor)
+            # From an empty stream on, all that is there is new; it was overrun if it has been trimmed already.
+            overrun = overrun or (not cursor and len(items) >= ACTIVITY_LENGTH)
+            fresh = items[1:] if cursor and not overrun else items
+            heads = {
+                f[b"room"].decode(): Position(f[b"epoch"].decode(), int(f[b"seq"]), f[b"id"].decode()) for _, f in fresh
+            }
+            found[partition] = Activity(last, heads, overrun)
+        return found
+
+    async def _run(self, calls: list[tuple[Any, ...]], *, durable: bool) -> list[Any]:
+        """Run the script once per call in one pipeline; a reply may be an exception of its own."""
+        replies: list[Any] = [redis.exceptions.NoScriptError()] * len(calls)
+        for attempt in range(2):
+            missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+            if not missing:
+                break
+            pipeline = self._redis.pipeline(transaction=False)
+            if attempt:  # Redis was restarted, or has never seen the script
+                pipeline.script_load(_SCRIPT)
+            for i in missing:
+                pipeline.execute_command("EVALSHA", _SHA, 4, *calls[i])
+            durability = settings.HERMES_DURABILITY if durable else "memory"
+            milliseconds = settings.HERMES_DURABILITY_SECONDS * 1000
+            if durability == "replica":
+                pipeline.execute_command("WAIT", settings.HERMES_REPLICAS, milliseconds)
+            elif durability == "fsync":
+                pipeline.execute_command("WAITAOF", 1, 0, milliseconds)
+            answers = await _execute(pipeline, raise_on_error=False)
+            if attempt:
+                answers = answers[1:]
+            if durability != "memory":
+                _require_durable(durability, answers.pop())
+            for i, answer in zip(missing, answers, strict=True):
+                replies[i] = answer
+        return replies
+
+
+def position_for_page(stage: str, room_id: str) -> Position | None:
+    """Return a room's position for a page that is being rendered, so that the browser can resume from that moment.
+
+    Begins the room's history if it has none: a page is about to join it.
+
+    Returns:
+        The position, or ``None`` when Redis does not answer within 50 ms: a page never fails for it.
+    """
+    try:
+        client = _page_client()
+        key = keys.head_key(stage, room_id)
+        position = _position(client.hmget(key, ["epoch", "seq", "id"]))
+        if position is None:
+            client.eval(_SCRIPT, 4, *_arguments(stage, None, b"", room_id))
+            position = _position(client.hmget(key, ["epoch", "seq", "id"]))
+    except redis.RedisError as error:
+        logger.warning("A page of room %r is rendered without its position: %s", room_id, type(error).__name__)
+        return None
+    return position
+
+
+def probe_sync() -> None:
+    """Ask Redis whether it answers.
+
+    Raises:
+        HistoryUnavailable: it does not.
+    """
+    try:
+        with sync_client(1.0) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}") from error
+
+
+_page_clients: dict[str, redis.Redis] = {}
+
+
+def _page_client() -> redis.Redis:
+    """One client per Redis address and process; it is thread-safe and keeps its connections."""
+    url: str = settings.REDIS_URL
+    if url not in _page_clients:
+        _page_clients[url] = sync_client(PAGE_SECONDS)
+    return _page_clients[url]
+
+
+def _arguments(stage: str, message: Message | None, head: bytes, room_id: str = "") -> tuple[Any, ...]:
+    """KEYS and ARGV of append.lua; without a message it only opens the room."""
+    room_id = message.room_id if message else room_id
+    message_id = message.id if message else ""
+    return (
+        keys.head_key(stage, room_id),
+        keys.log_key(stage, room_id),
+        keys.once_key(stage, room_id, message_id),
+        keys.activity_key(stage, keys.partition(room_id)),
+        message_id,
+        head,
+        json.dumps(message.to) if message and message.to is not None else "",
+        message.expires_at if message and message.expires_at is not None else "",
+        secrets.token_hex(6),
+        settings.HERMES_HISTORY_ENTRIES,
+        settings.HERMES_HISTORY_SECONDS * 1000,
+        settings.HERMES_IDEMPOTENCY_SECONDS * 1000,
+        max(HEAD_SECONDS, 2 * settings.HERMES_HISTORY_SECONDS) * 1000,
+        ACTIVITY_LENGTH,
+        room_id,
+    )
+
+
+async def _execute(pipeline: Any, *, raise_on_error: bool = True) -> list[Any]:
+    try:
+        replies: list[Any] = await pipeline.execute(raise_on_error=raise_on_error)
+    except (redis.RedisError, OSError) as error:
+        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+    return replies
+
+
+def _require_durable(durability: str, answer: Any) -> None:
+    if isinstance(answer, Exception):
+        raise HistoryUnavailable(f"durability {durability!r}: Redis refused to wait: {answer}")
+    reached, wanted = (answer, settings.HERMES_REPLICAS) if durability == "replica" else (answer[0], 1)
+    if reached < wanted:
+        raise HistoryUnavailable(f"durability {durability!r}: {reached} of {wanted} confirmed in time.")
+
+
+def _position(reply: Any) -> Position | None:
+    epoch, seq, last_id = reply
+    if epoch is None or seq is None:
+        return None
+    return Position(epoch.decode(), int(seq), (last_id or b"").decode())
+
+
+def _seq(item: tuple[bytes, Any]) -> int:
+    return int(item[0].split(b"-")[0])
+
+
+def _entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    fields, seq = item[1], _seq(item)
+    to, expires = fields[b"to"], fields[b"expires"]
+    return Entry(
+        epoch,
+        seq,
+        fields[b"id"].decode(),
+        fields[b"prev"].decode(),
+        frame(fields[b"frame"], epoch, seq),
+        frozenset(json.loads(to)) if to else None,
+        int(expires) if expires else None,
+    )

@@ -1,0 +1,59 @@
+"""Keys: what a room's history is called in Redis and in the channel layer. Used by history, publish and the hub.
+
+Pure. Every key carries the hash tag `{stage:partition}`, so that one script touches one slot and a Redis Cluster, or
+several Redis servers, can come later. docs/how-it-works.md has the table of keys with their lifetimes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+
+PARTITIONS = 64
+# Revocations and disconnects travel as entries of this room of each stage; no message can name it, because ids with
+# control characters are refused.
+CONTROL_ROOM = "\x00control"
+
+
+def partition(room_id: str) -> int:
+    """Return the room's partition, 0 to 63; the same in every process and release."""
+    return zlib.crc32(room_id.encode()) % PARTITIONS
+
+
+def tag(stage: str, room_id: str) -> str:
+    """Return the prefix that puts all keys of a room into one slot; a stage's name holds no brace."""
+    return f"hermes:{{{stage}:{partition(room_id)}}}"
+
+
+def head_key(stage: str, room_id: str) -> str:
+    """A hash: epoch, seq and id of the last entry."""
+    return f"{tag(stage, room_id)}:head:{room_id}"
+
+
+def log_key(stage: str, room_id: str) -> str:
+    """A stream: the entries, with ids `<seq>-0`."""
+    return f"{tag(stage, room_id)}:log:{room_id}"
+
+
+def once_key(stage: str, room_id: str, message_id: str) -> str:
+    """A string `<epoch>:<seq>`: the place of this message id. The length keeps ("a", "b:c") from ("a:b", "c")."""
+    return f"{tag(stage, room_id)}:once:{len(room_id)}:{room_id}:{message_id}"
+
+
+def activity_key(stage: str, partition_: int) -> str:
+    """A capped stream: which rooms of a partition got entries lately."""
+    return f"hermes:{{{stage}:{partition_}}}:activity"
+
+
+def partitions(rooms: Iterable[str]) -> set[int]:
+    """Return the partitions that these rooms live in."""
+    return {partition(room_id) for room_id in rooms}
+
+
+def group_name(stage: str, room_id: str) -> str:
+    """Return the channel-layer group of a room: ASCII, under 100 characters, and different for different rooms.
+
+    Channels allows only letters, digits, '-', '_' and '.', so the room is hashed; SHA-256 does not collide.
+    """
+    return f"{stage}.{hashlib.sha256(room_id.encode()).hexdigest()}"

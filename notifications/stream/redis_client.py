@@ -1,0 +1,44 @@
+"""Redis clients with our own deadlines and no silent retries. Used by history, access.verdicts and health.
+
+redis-py 8 retries a command up to ten times on its own, and an append that ran and lost its answer would run again;
+the append's idempotency key makes that harmless, but a caller must know what failed, so retrying is ours to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import redis.asyncio
+from django.conf import settings
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 5.0  # longer than any WAIT of ours by default; see HERMES_DURABILITY_SECONDS
+POOL = 16  # connections per process; pipelines share them, and a waiter waits at most CONNECT_SECONDS for one
+
+
+def async_client() -> redis.asyncio.Redis:
+    """Return a client for the running event loop; the caller closes it with ``aclose()``."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=POOL,
+        timeout=CONNECT_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS + settings.HERMES_DURABILITY_SECONDS,
+        retry=AsyncRetry(NoBackoff(), 0),
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+def sync_client(seconds: float, **options: Any) -> redis.Redis:
+    """Return a thread-safe client whose connect and answer take at most ``seconds`` each."""
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
