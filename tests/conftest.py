@@ -1,0 +1,175 @@
+"""Fixtures: engines for the whole run, the members Alice, Bob and Charlie, and Hermes itself as processes.
+
+The engines start before Django's settings are imported, because the settings read where they are. For that the
+settings' module is named here and not in pyproject.toml, which pytest-django would obey before any conftest is read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import redis
+from botocore.config import Config
+from django.conf import settings
+
+from hermes_site.engines import AwsEndpoint, Valkey
+from tests.environment import environment, sqlite_url, without_foreign
+from tests.postgres import Postgres
+
+_DIRECTORY = pytest.StashKey[Path]()
+_ENGINES: dict[str, Any] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the engines, and only then let Django read its settings."""
+    if config.getoption("help") or config.getoption("version"):
+        return
+    if settings.configured:
+        raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE: tests/conftest.py sets it once the engines run.")
+    directory = Path(tempfile.mkdtemp(prefix="hermes-tests-"))
+    config.stash[_DIRECTORY] = directory
+    _ENGINES["valkey"] = Valkey(directory / "valkey").start()
+    _ENGINES["aws"] = AwsEndpoint(directory / "aws").start()
+    database_url = os.environ.get("TEST_DATABASE_URL") or sqlite_url(directory / "hermes.sqlite3")
+    if os.environ.get("HERMES_TEST_POSTGRES"):
+        _ENGINES["postgres"] = Postgres(directory / "postgres").start()
+        database_url = _ENGINES["postgres"].url
+    variables = environment(aws_url=_ENGINES["aws"].url, redis_url=_ENGINES["valkey"].url, database_url=database_url)
+    kept = without_foreign(dict(os.environ))
+    os.environ.clear()
+    os.environ.update(kept, **variables, DJANGO_SETTINGS_MODULE="hermes_site.settings")
+    # pytest-django sets Django up after this hook, if the settings are loaded by then.
+    assert settings.INSTALLED_APPS
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the engines and forget their data."""
+    while _ENGINES:
+        _ENGINES.popitem()[1].stop()
+    if directory := config.stash.get(_DIRECTORY, None):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the test database in a file: in memory, SQLite's threads would share one lock that nobody waits for."""
+    database = settings.DATABASES["default"]
+    if "sqlite" in database["ENGINE"]:
+        database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("database") / "tests.sqlite3")
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """The run's Valkey, emptied."""
+    engine: Valkey = _ENGINES["valkey"]
+    with redis.Redis.from_url(engine.url) as client:
+        client.flushall()
+    yield engine
+    if not engine.running:
+        engine.start()
+
+
+class Aws:
+    """The run's AWS endpoint as the tests use it."""
+
+    def __init__(self, engine: AwsEndpoint) -> None:
+        self.engine = engine
+        self.url = engine.url
+        self.endpoint = engine.url
+        config = Config(connect_timeout=2, read_timeout=30, retries={"max_attempts": 2, "mode": "standard"})
+        self.sqs = boto3.client("sqs", endpoint_url=engine.url, region_name=settings.AWS_REGION, config=config)
+        self.dynamodb = boto3.client(
+            "dynamodb", endpoint_url=engine.url, region_name=settings.AWS_REGION, config=config
+        )
+
+    def purge(self) -> None:
+        """Empty every queue and every table, and leave them there."""
+        for queue in self.sqs.list_queues().get("QueueUrls", []):
+            self.sqs.purge_queue(QueueUrl=queue)
+        for table in self.dynamodb.list_tables()["TableNames"]:
+            keys = [
+                part["AttributeName"] for part in self.dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
+            ]
+            for item in self.items(table):
+                self.dynamodb.delete_item(TableName=table, Key={key: item[key] for key in keys})
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """Return every item of a table, in DynamoDB's notation."""
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def close(self) -> None:
+        """Close the clients' connections."""
+        self.sqs.close()
+        self.dynamodb.close()
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[Aws]:
+    """The AWS endpoint of the whole run, as it is: nothing provisioned, nothing purged."""
+    aws = Aws(_ENGINES["aws"])
+    yield aws
+    aws.close()
+
+
+@pytest.fixture(scope="session")
+def provisioned(aws_endpoint: Aws) -> Aws:
+    """The AWS endpoint with every stage's queues and tables."""
+    from django.core.management import call_command
+
+    call_command("provision", verbosity=0)
+    return aws_endpoint
+
+
+@pytest.fixture
+def aws(provisioned: Aws) -> Aws:
+    """The AWS endpoint with every stage's queues and tables, all of them empty."""
+    provisioned.purge()
+    return provisioned
+
+
+@pytest.fixture
+def stage() -> Any:
+    """The first stage, ``development``."""
+    return settings.HERMES_STAGES["development"]
+
+
+@pytest.fixture
+def production() -> Any:
+    """The other stage."""
+    return settings.HERMES_STAGES["production"]
+
+
+def _member(name: str, room: str) -> Any:
+    from django.contrib.auth import get_user_model
+
+    from notifications.models import Membership, Room
+
+    user = get_user_model().objects.create_user(name)
+    Membership.objects.create(room=Room.objects.get_or_create(code=room)[0], user=user)
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> Any:
+    """Alice, a member of acme."""
+    return _member("alice", "acme")
+
+
+@pytest.fixture
+def bob(db: None) -> Any:
+    """Bob, a member of acme."""
+    return _member("bob", "acme")
+
+
+@pytest.fixture
+def charlie(db: None) -> Any:
+    """Charlie, a member of globex: what is acme's is never his."""
+    return _member("charlie", "globex")
