@@ -1,0 +1,169 @@
+"""Mirror: the registry's copy and audit in DynamoDB, for other programs. Called by keeper, rests on tables."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from notifications.conf import Stage
+from notifications.exceptions import StoreUnavailable
+from notifications.registry import items, tables
+from notifications.registry.records import ABNORMAL, ConnectionRecord, Life
+from notifications.registry.tables import probe, provision
+
+__all__ = ["Mirror", "probe", "provision"]
+
+# A batch takes DynamoDB some 10 ms; four at a time keep up with 5,000 joins a second.
+WRITERS = 4
+
+T = TypeVar("T")
+
+
+class Mirror:
+    """Who is connected, in DynamoDB. Every method blocks and may raise botocore's errors or ``StoreUnavailable``.
+
+    A lease is an item whose ``beat`` its server changes; a server is dead when another has watched one beat for a
+    lease's length by its own monotonic clock. So no two hosts' clocks are ever compared.
+
+    Args:
+        server_id: this process, never used before.
+        lease_seconds: how long a server counts as alive after its last heartbeat, in seconds.
+    """
+
+    name = "dynamodb"
+
+    def __init__(self, server_id: str, lease_seconds: float) -> None:
+        self._server_id = server_id
+        self._lease = lease_seconds
+        self._stages: dict[str, Stage] = settings.HERMES_STAGES
+        self._kept = timedelta(days=settings.HERMES_AUDIT_DAYS)
+        self._beats: dict[str, str] = {}
+        self._watched: dict[tuple[str, str], tuple[str, float]] = {}
+        self._reconciled_at = datetime.now(UTC)
+        self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
+
+    def write(self, lives: Sequence[Life]) -> Sequence[Life]:
+        """Put or delete each life's item and put its audit item; return the lives not written whole."""
+        return self._write((life, self._server_id) for life in lives)
+
+    def renew(self) -> bool:
+        """Change this server's beat in every audit table; make the lease where there is none.
+
+        Returns:
+            False if one was missing or somebody else's: this server is new, or was taken for dead.
+        """
+        kept = True
+        for table in self._audit_tables():
+            beat = uuid.uuid4().hex
+            if not tables.change_beat(table, self._server_id, self._beats.get(table, ""), beat):
+                kept = False
+                tables.put_lease(table, self._server_id, beat)
+            self._beats[table] = beat
+        return kept
+
+    def reconcile(self, live: Mapping[str, ConnectionRecord], closing: Collection[str]) -> Collection[str]:
+        """Delete this server's items that have no live connection, and complete their audit.
+
+        Returns:
+            The ids of live connections whose item is missing, or due to be put again before its backstop.
+        """
+        now, found = datetime.now(UTC), set[str]()
+        for table in self._connections_tables():
+            here = set(tables.ids_of(table, self._server_id))
+            self._bury(table, self._server_id, here - live.keys() - set(closing))
+            found |= here
+        due = {each for each, record in live.items() if items.renewal_due(record, self._reconciled_at, now)}
+        self._reconciled_at = now
+        return due | (live.keys() - found)
+
+    def reap(self, answering_for: float) -> int:
+        """Delete the items of servers whose lease has run out and complete their audit; any process may, one does.
+
+        The claim is a conditional change of the dead server's beat: a process that dies in the middle leaves a lease
+        that runs out again.
+
+        Args:
+            answering_for: how long DynamoDB has answered without a break, in seconds. In an outage no beat changes,
+                so an unchanged one says nothing until every server has had the time to.
+
+        Returns:
+            How many leases were removed.
+        """
+        buried, now, watched = 0, time.monotonic(), self._watched
+        # Only what is there now: leases of servers that ended well must not pile up here.
+        self._watched = {}
+        for table in self._audit_tables():
+            for server_id, beat in tables.leases(table):
+                seen, since = watched.get((table, server_id), ("", now))
+                since = since if seen == beat else now
+                self._watched[table, server_id] = (beat, since)
+                if server_id == self._server_id or min(now - since, answering_for) < self._lease:
+                    continue
+                mine = uuid.uuid4().hex
+                if tables.change_beat(table, server_id, beat, mine):
+                    # With the old time: if what follows fails, the next turn goes on where this one ended.
+                    self._watched[table, server_id] = (mine, since)
+                    for connections in self._connections_tables(table):
+                        self._bury(connections, server_id, set(tables.ids_of(connections, server_id)))
+                    tables.remove_lease(table, server_id, mine)
+                    buried += 1
+        return buried
+
+    def prune(self) -> bool:
+        """Nothing to do: TTL removes audit items after ``HERMES_AUDIT_DAYS``."""
+        return False
+
+    def release(self) -> None:
+        """Give the leases back: everything is written, and there is nothing to reap."""
+        for table, beat in self._beats.items():
+            tables.remove_lease(table, self._server_id, beat)
+
+    def close(self) -> None:
+        """End the writers."""
+        self._writers.shutdown(wait=False)
+
+    def _audit_tables(self) -> list[str]:
+        return list(dict.fromkeys(stage.audit_table for stage in self._stages.values()))
+
+    def _connections_tables(self, audit_table: str | None = None) -> list[str]:
+        stages = (stage for stage in self._stages.values() if audit_table in (None, stage.audit_table))
+        return list(dict.fromkeys(stage.connections_table for stage in stages))
+
+    def _write(self, lives: Iterable[tuple[Life, str]]) -> Sequence[Life]:
+        now = datetime.now(UTC)
+        # Two requests a life.
+        batches = list(_chunks(list(lives), tables.WRITES // 2))
+
+        def write(batch: Sequence[tuple[Life, str]]) -> bool:
+            return tables.batch_write([each for life, server in batch for each in self._requests(life, server, now)])
+
+        written = list(self._writers.map(write, batches))
+        return [life for batch, done in zip(batches, written, strict=True) if not done for life, _ in batch]
+
+    def _requests(self, life: Life, server_id: str, now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        stage = self._stages[life.record.stage]
+        here: dict[str, Any] = (
+            {"PutRequest": {"Item": items.connection_item(life.record, server_id, now)}}
+            if life.closed_at is None
+            else {"DeleteRequest": {"Key": items.connection_key(life.record.connection_id)}}
+        )
+        audit = {"PutRequest": {"Item": items.audit_item(life, server_id, now, self._kept)}}
+        return [(stage.audit_table, audit), (stage.connections_table, here)]
+
+    def _bury(self, table: str, server_id: str, ids: Collection[str]) -> None:
+        # The index may be behind: what the table itself no longer holds has been closed, and gets no second end.
+        now = datetime.now(UTC)
+        for chunk in _chunks(sorted(ids), tables.READS):
+            open_items = [item for item in tables.batch_get(table, chunk) if item["server_id"]["S"] == server_id]
+            if self._write((Life(items.record_of(item), now, ABNORMAL), server_id) for item in open_items):
+                raise StoreUnavailable("DynamoDB: throttled")
+
+
+def _chunks(sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (sequence[start : start + size] for start in range(0, len(sequence), size))

@@ -1,0 +1,113 @@
+"""Records: what is known of a connection, and what is still to be written of it. Pure; used by keeper, rows, mirror."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+# A closed connection that nobody wrote down costs about 700 bytes: an outage may cost 140 MB of memory, not more.
+CLOSED_CAP = 200_000
+
+# RFC 6455: no closing frame was seen, which is all that a reaper can say of a dead server's connections.
+ABNORMAL = 1006
+# RFC 6455: the server goes away and comes back.
+RESTARTING = 1012
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRecord:
+    """One accepted WebSocket.
+
+    Args:
+        connection_id: unique among all servers, at most 64 characters.
+        stage: the stage's name.
+        room_id: the room's code.
+        user_id: the member, as text.
+        opened_at: when it joined, aware and in UTC, by this host's clock.
+    """
+
+    connection_id: str
+    stage: str
+    room_id: str
+    user_id: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The newest that is known of a connection: open, or closed at a time with a code (``None``: not known)."""
+
+    record: ConnectionRecord
+    closed_at: datetime | None = None
+    code: int | None = None
+
+
+class Pending:
+    """What is still to be written, one life for each connection, the newest: an outage costs no more than that.
+
+    Open ones are bounded by the sockets of the process; of the closed ones the oldest are dropped beyond a cap.
+
+    Args:
+        closed_cap: how many closed connections may wait.
+    """
+
+    def __init__(self, closed_cap: int = CLOSED_CAP) -> None:
+        self._closed_cap = closed_cap
+        self._open: dict[str, Life] = {}
+        self._closed: dict[str, Life] = {}
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._closed)
+
+    @property
+    def closed_ids(self) -> Collection[str]:
+        """The connections whose end is still to be written."""
+        return self._closed.keys()
+
+    def add(self, life: Life) -> None:
+        """Remember the newest life of a connection; what was known of it before is replaced."""
+        connection_id = life.record.connection_id
+        self._open.pop(connection_id, None)
+        if life.closed_at is None:
+            self._closed.pop(connection_id, None)
+            self._open[connection_id] = life
+            return
+        self._closed[connection_id] = life
+        if len(self._closed) > self._closed_cap:
+            del self._closed[next(iter(self._closed))]
+            self.dropped += 1
+
+    def put_back(self, lives: Iterable[Life]) -> None:
+        """Take back lives that could not be written, except where something newer is known by now."""
+        for life in lives:
+            if life.record.connection_id not in self._open and life.record.connection_id not in self._closed:
+                self.add(life)
+
+    def take(self, limit: int) -> list[Life]:
+        """Remove and return at most ``limit`` lives, half of them open and half closed while there are both.
+
+        Halves, so that neither a flood of joins nor one of leaves keeps the other from being seen.
+        """
+        closed = min(len(self._closed), max(limit // 2, limit - len(self._open)))
+        taken = [*islice(self._open.values(), limit - closed), *islice(self._closed.values(), closed)]
+        for life in taken:
+            (self._open if life.closed_at is None else self._closed).pop(life.record.connection_id)
+        return taken
+
+
+def full_jitter(attempt: int, *, base: float, cap: float) -> float:
+    """Return how long to wait before the next attempt, in seconds.
+
+    Args:
+        attempt: 1 after the first failure.
+        base: the longest first wait, in seconds; it doubles with every attempt.
+        cap: the longest wait of all, in seconds.
+
+    Returns:
+        A random share of the longest wait, so that many processes do not come back in step.
+    """
+    return random.uniform(0, min(cap, base * 2 ** min(attempt - 1, 20)))  # noqa: S311  not for secrets

@@ -1,0 +1,171 @@
+"""Rows: the registry's SQL, one statement after the other in keeper's thread. Called by keeper; writes models."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Concatenate, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from notifications.models import Connection, Server
+from notifications.registry.records import ABNORMAL, ConnectionRecord, Life
+
+# SQLite takes 999 parameters in a statement on hosts with an older library.
+SLICE = 500
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_database(work: Callable[Concatenate[Rows, P], R]) -> Callable[Concatenate[Rows, P], R]:
+    """Run with a database connection that is known to be good, as Django does for requests."""
+
+    @functools.wraps(work)
+    def run(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        close_old_connections()
+        try:
+            result = work(self, *args, **kwargs)
+        except BaseException:
+            # What failed may have broken the connection in a way that Django does not see; a new one costs little.
+            connection.close()
+            raise
+        close_old_connections()
+        return result
+
+    return run
+
+
+class Rows:
+    """Who is connected, in SQL, for the admin. Every method blocks and may raise ``django.db.Error``.
+
+    Args:
+        server_id: this process, at most 64 characters, never used before.
+        lease_seconds: how long a server counts as alive after its last heartbeat, in seconds.
+    """
+
+    name = "sql"
+
+    def __init__(self, server_id: str, lease_seconds: float) -> None:
+        self._server_id = server_id
+        self._lease = timedelta(seconds=lease_seconds)
+        self._started_at = timezone.now()
+
+    @_in_database
+    def write(self, lives: Sequence[Life]) -> Sequence[Life]:
+        """Insert or update a row for each life in one transaction; return those not written, here none."""
+        rows = [
+            Connection(
+                connection_id=life.record.connection_id,
+                stage=life.record.stage,
+                room_id=life.record.room_id,
+                user_id=life.record.user_id,
+                server_id=self._server_id,
+                opened_at=life.record.opened_at,
+                closed_at=life.closed_at,
+                close_code=life.code,
+            )
+            for life in lives
+        ]
+        Connection.objects.bulk_create(
+            rows,
+            batch_size=SLICE,
+            update_conflicts=True,
+            unique_fields=["connection_id"],
+            update_fields=["server_id", "closed_at", "close_code"],
+        )
+        return ()
+
+    @_in_database
+    def renew(self) -> bool:
+        """Prolong this server's lease by the database's clock; make it when there is none.
+
+        Returns:
+            False if there was none: this server is new, or was taken for dead and its rows were closed.
+        """
+        until = Now() + self._lease
+        if Server.objects.filter(server_id=self._server_id).update(lease_until=until):
+            return True
+        Server.objects.create(
+            server_id=self._server_id,
+            host=socket.gethostname()[:255],
+            pid=os.getpid(),
+            started_at=self._started_at,
+            lease_until=until,
+        )
+        return False
+
+    @_in_database
+    def reconcile(self, live: Mapping[str, ConnectionRecord], closing: Collection[str]) -> Collection[str]:
+        """Close this server's rows that have no live connection.
+
+        Args:
+            live: the live connections by their ids.
+            closing: connections whose end is about to be written, with its true time and code.
+
+        Returns:
+            The ids of live connections that have no open row.
+        """
+        ours = Connection.objects.filter(server_id=self._server_id, closed_at=None)
+        rows = set(ours.values_list("connection_id", flat=True).iterator(chunk_size=SLICE))
+        surplus = sorted(rows - live.keys() - set(closing))
+        for start in range(0, len(surplus), SLICE):
+            ours.filter(connection_id__in=surplus[start : start + SLICE]).update(closed_at=Now(), close_code=ABNORMAL)
+        return live.keys() - rows
+
+    @_in_database
+    def reap(self, answering_for: float) -> int:
+        """Close what servers left open whose lease has run out; any process may, one does.
+
+        The claim is the deletion of the server's row, in one transaction with the closing of its connections.
+
+        Args:
+            answering_for: how long SQL has answered without a break, in seconds. In an outage nobody can renew,
+                so a lease says nothing until every server has had the time to.
+
+        Returns:
+            How many servers were buried.
+        """
+        if answering_for < self._lease.total_seconds():
+            return 0
+        buried = 0
+        dead = Server.objects.filter(lease_until__lt=Now()).exclude(server_id=self._server_id)
+        for server_id, lease_until in list(dead.values_list("server_id", "lease_until")):
+            with transaction.atomic():
+                claimed, _ = Server.objects.filter(server_id=server_id, lease_until__lt=Now()).delete()
+                if claimed:
+                    buried += 1
+                    Connection.objects.filter(server_id=server_id, closed_at=None).update(
+                        closed_at=lease_until, close_code=ABNORMAL
+                    )
+        # A server that was taken for dead, wrote once more and then died has rows but no lease.
+        orphans = Connection.objects.filter(closed_at=None).exclude(server_id__in=Server.objects.values("server_id"))
+        orphans.update(closed_at=Now(), close_code=ABNORMAL)
+        return buried
+
+    @_in_database
+    def prune(self) -> bool:
+        """Delete a slice of the rows closed more than ``HERMES_CLOSED_ROWS_DAYS`` ago; return whether there are more.
+
+        A slice, because one large deletion would hold the table's locks for seconds.
+        """
+        before = Now() - timedelta(days=settings.HERMES_CLOSED_ROWS_DAYS)
+        old = Connection.objects.filter(closed_at__lt=before).order_by("closed_at")
+        ids = list(old.values_list("connection_id", flat=True)[:SLICE])
+        Connection.objects.filter(connection_id__in=ids).delete()
+        return len(ids) == SLICE
+
+    @_in_database
+    def release(self) -> None:
+        """Give the lease back: everything is written, and there is nothing to reap."""
+        Server.objects.filter(server_id=self._server_id).delete()
+
+    def close(self) -> None:
+        """Close this thread's database connection."""
+        connection.close()

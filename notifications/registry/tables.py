@@ -1,0 +1,214 @@
+"""Tables: DynamoDB's connections and audit tables, call by call. Called by mirror, for keeper, provision and health."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+
+from notifications.conf import Stage
+from notifications.exceptions import StoreUnavailable
+from notifications.registry import items
+from notifications.registry.records import full_jitter
+
+# DynamoDB's own limits: requests in a BatchWriteItem, keys in a BatchGetItem.
+WRITES, READS = 25, 100
+# The mirror's writers, and as many again for its keeper and for probes.
+POOL = 8
+# A throttled table lets most of a batch through at the second or third try; after that the mirror's keeper backs off.
+TRIES = 4
+PROVISION_SECONDS = 300.0
+
+_client_lock = threading.Lock()
+
+
+@functools.cache
+def _make_client() -> Any:
+    # A session of its own: the default one is not thread-safe.
+    return boto3.session.Session().client(
+        "dynamodb",
+        endpoint_url=settings.AWS_ENDPOINT_URL,
+        region_name=settings.AWS_REGION,
+        config=Config(
+            connect_timeout=2,
+            read_timeout=5,
+            retries={"max_attempts": 2, "mode": "standard"},
+            max_pool_connections=POOL,
+        ),
+    )
+
+
+def _client() -> Any:
+    with _client_lock:
+        return _make_client()
+
+
+def provision(stage: Stage) -> None:
+    """Create the stage's connections and audit tables, with indexes and TTL, where they are missing; for development.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer, or the tables are not ready after 5 minutes.
+    """
+    try:
+        for definition in (items.connections_table(stage), items.audit_table(stage)):
+            _provision(definition, time.monotonic() + PROVISION_SECONDS)
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(f"DynamoDB: {error}") from error
+
+
+def _provision(definition: dict[str, Any], deadline: float) -> None:
+    client, name = _client(), definition["TableName"]
+    with contextlib.suppress(client.exceptions.ResourceInUseException):
+        client.create_table(**definition)
+    have = {index["IndexName"] for index in _when_active(name, deadline).get("GlobalSecondaryIndexes", ())}
+    for index in definition.get("GlobalSecondaryIndexes", ()):
+        if index["IndexName"] not in have:
+            # A table of the article's has none; DynamoDB builds one index at a time.
+            client.update_table(
+                TableName=name,
+                AttributeDefinitions=definition["AttributeDefinitions"],
+                GlobalSecondaryIndexUpdates=[{"Create": index}],
+            )
+            _when_active(name, deadline)
+    ttl = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    if ttl.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
+        client.update_time_to_live(
+            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"}
+        )
+
+
+def _when_active(name: str, deadline: float) -> dict[str, Any]:
+    while True:
+        table: dict[str, Any] = _client().describe_table(TableName=name)["Table"]
+        indexes = table.get("GlobalSecondaryIndexes", ())
+        if {table["TableStatus"], *(index.get("IndexStatus", "ACTIVE") for index in indexes)} == {"ACTIVE"}:
+            return table
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(f"DynamoDB: table {name} is not ready.")
+        time.sleep(0.5)
+
+
+def probe(stage: Stage) -> None:
+    """Read from both of the stage's tables, as the mirror does.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer, or a table is missing or forbidden.
+    """
+    try:
+        _client().get_item(TableName=stage.connections_table, Key=items.connection_key("#probe"))
+        _client().get_item(TableName=stage.audit_table, Key=items.lease_key("#probe"))
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(f"DynamoDB: {type(error).__name__}") from error
+
+
+def batch_write(requests: Sequence[tuple[str, dict[str, Any]]]) -> bool:
+    """Write at most 25 requests, each with its table's name; return whether all were taken in the end."""
+    unprocessed: dict[str, list[dict[str, Any]]] = {}
+    for table, request in requests:
+        unprocessed.setdefault(table, []).append(request)
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(full_jitter(attempt, base=0.05, cap=0.5))
+        unprocessed = _client().batch_write_item(RequestItems=unprocessed)["UnprocessedItems"]
+        if not unprocessed:
+            return True
+    return False
+
+
+def batch_get(table: str, ids: Sequence[str]) -> Iterator[items.Item]:
+    """Read at most 100 connections' items, consistently.
+
+    Raises:
+        StoreUnavailable: some keys were still unprocessed at the last try.
+    """
+    unprocessed: Any = {table: {"Keys": [items.connection_key(each) for each in ids], "ConsistentRead": True}}
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(full_jitter(attempt, base=0.05, cap=0.5))
+        answer = _client().batch_get_item(RequestItems=unprocessed)
+        yield from answer["Responses"].get(table, ())
+        unprocessed = answer["UnprocessedKeys"]
+        if not unprocessed:
+            return
+    raise StoreUnavailable("DynamoDB: throttled")
+
+
+def ids_of(table: str, server_id: str) -> Iterator[str]:
+    """Yield the ids of a server's connections; from an index, which may be some seconds behind."""
+    pages = (
+        _client()
+        .get_paginator("query")
+        .paginate(
+            TableName=table,
+            IndexName=items.SERVER_INDEX,
+            KeyConditionExpression="server_id = :server",
+            ExpressionAttributeValues={":server": {"S": server_id}},
+            ProjectionExpression="connection_id",
+        )
+    )
+    for page in pages:
+        for item in page["Items"]:
+            yield item["connection_id"]["S"]
+
+
+def leases(table: str) -> Iterator[tuple[str, str]]:
+    """Yield every lease in an audit table, consistently: the server and its beat."""
+    pages = (
+        _client()
+        .get_paginator("query")
+        .paginate(
+            TableName=table,
+            ConsistentRead=True,
+            KeyConditionExpression="room_id = :leases AND begins_with(opened, :prefix)",
+            ExpressionAttributeValues={":leases": {"S": items.LEASES}, ":prefix": {"S": items.LEASE_PREFIX}},
+        )
+    )
+    for page in pages:
+        for item in page["Items"]:
+            yield item["opened"]["S"].removeprefix(items.LEASE_PREFIX), item["beat"]["S"]
+
+
+def put_lease(table: str, server_id: str, beat: str) -> None:
+    """Make a server's lease, whatever is there."""
+    _client().put_item(
+        TableName=table, Item={**items.lease_key(server_id), "beat": {"S": beat}, "expires_at": _tomorrow()}
+    )
+
+
+def change_beat(table: str, server_id: str, seen: str, beat: str) -> bool:
+    """Change a lease's beat if it is the one seen; return whether it was."""
+    try:
+        _client().update_item(
+            TableName=table,
+            Key=items.lease_key(server_id),
+            UpdateExpression="SET beat = :beat, expires_at = :expires",
+            ConditionExpression="beat = :seen",
+            ExpressionAttributeValues={":beat": {"S": beat}, ":seen": {"S": seen}, ":expires": _tomorrow()},
+        )
+    except _client().exceptions.ConditionalCheckFailedException:
+        return False
+    return True
+
+
+def remove_lease(table: str, server_id: str, beat: str) -> None:
+    """Remove a lease if its beat is still this one; otherwise its server came back, and keeps it."""
+    with contextlib.suppress(_client().exceptions.ConditionalCheckFailedException):
+        _client().delete_item(
+            TableName=table,
+            Key=items.lease_key(server_id),
+            ConditionExpression="beat = :beat",
+            ExpressionAttributeValues={":beat": {"S": beat}},
+        )
+
+
+def _tomorrow() -> dict[str, str]:
+    # Only for the table's own clean-up; by then a lease has run out 2,880 times over.
+    return {"N": str(int(time.time()) + 24 * 3600)}

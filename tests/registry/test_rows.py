@@ -1,0 +1,177 @@
+"""The registry in SQL: rows, leases and the reaper, on whatever database the run has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from notifications.models import Connection, Server
+from notifications.registry.records import Life
+from notifications.registry.rows import Rows
+from tests.registry.conftest import Join
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def rows() -> Iterator[Rows]:
+    store = Rows("server-a", lease_seconds=30)
+    store.renew()
+    yield store
+    store.close()
+
+
+def dies(server_id: str) -> None:
+    """Let a server's lease have run out a minute ago."""
+    Server.objects.filter(server_id=server_id).update(lease_until=Now() - timedelta(minutes=1))
+
+
+def closed(join: Join, code: int | None = 1000, ago: timedelta = timedelta(0)) -> Life:
+    return Life(join(), datetime.now(UTC) - ago, code)
+
+
+def test_an_open_connection_is_a_row_and_a_closed_one_keeps_time_and_code(rows: Rows, join: Join) -> None:
+    alice, bob = join(), join("bob")
+    assert rows.write([Life(alice), Life(bob)]) == ()
+    end = datetime.now(UTC)
+    rows.write([Life(alice, end, 4401)])
+    row = Connection.objects.get(connection_id=alice.connection_id)
+    assert (row.room_id, row.user_id, row.stage, row.server_id) == ("acme", "alice", "development", "server-a")
+    assert (row.opened_at, row.closed_at, row.close_code) == (alice.opened_at, end, 4401)
+    assert Connection.objects.get(connection_id=bob.connection_id).closed_at is None
+
+
+def test_writing_the_same_life_twice_changes_nothing(rows: Rows, join: Join) -> None:
+    life = closed(join)
+    rows.write([life])
+    rows.write([life])
+    assert Connection.objects.count() == 1
+
+
+def test_more_lives_than_one_statement_holds_are_all_written(rows: Rows, join: Join) -> None:
+    rows.write([Life(join()) for _ in range(1_250)])
+    assert Connection.objects.filter(closed_at=None).count() == 1_250
+
+
+def test_the_lease_runs_by_the_databases_clock(rows: Rows) -> None:
+    assert rows.renew() is True
+    left = Server.objects.annotate(now=Now()).get(server_id="server-a")
+    assert timedelta(seconds=28) < left.lease_until - left.now <= timedelta(seconds=30)
+
+
+def test_a_server_taken_for_dead_learns_it_and_has_a_lease_again(rows: Rows) -> None:
+    Server.objects.all().delete()
+    assert rows.renew() is False
+    assert rows.renew() is True
+
+
+def test_the_reaper_closes_what_a_dead_server_left_open_at_the_end_of_its_lease(rows: Rows, join: Join) -> None:
+    dead = Rows("server-b", 30)
+    dead.renew()
+    alice, bob = join(), join("bob")
+    dead.write([Life(alice), Life(bob, datetime.now(UTC), 1000)])
+    rows.write([Life(join("charlie", "globex"))])
+    dies("server-b")
+    lease_until = Server.objects.get(server_id="server-b").lease_until
+    assert rows.reap(answering_for=31) == 1
+    row = Connection.objects.get(connection_id=alice.connection_id)
+    assert (row.closed_at, row.close_code) == (lease_until, 1006)
+    assert Connection.objects.get(connection_id=bob.connection_id).close_code == 1000
+    assert Connection.objects.get(user_id="charlie").closed_at is None
+    assert list(Server.objects.values_list("server_id", flat=True)) == ["server-a"]
+
+
+def test_a_living_server_is_not_reaped_and_nobody_reaps_itself(rows: Rows) -> None:
+    Rows("server-b", 30).renew()
+    dies("server-a")
+    assert rows.reap(answering_for=31) == 0
+    assert Server.objects.count() == 2
+
+
+def test_after_an_outage_every_server_has_a_lease_of_time_to_come_back(rows: Rows, join: Join) -> None:
+    slow = Rows("server-b", 30)
+    slow.renew()
+    slow.write([Life(join())])
+    dies("server-b")
+    assert rows.reap(answering_for=29) == 0
+    assert slow.renew() is True
+    assert rows.reap(answering_for=31) == 0
+    assert Connection.objects.filter(closed_at=None).count() == 1
+
+
+def test_of_many_reapers_one_buries_a_dead_server(rows: Rows, join: Join) -> None:
+    dead = Rows("server-dead", 30)
+    dead.renew()
+    dead.write([Life(join()) for _ in range(50)])
+    dies("server-dead")
+    barrier, buried = threading.Barrier(4), []
+
+    def reap(number: int) -> None:
+        reaper = Rows(f"reaper-{number}", 30)
+        reaper.renew()
+        barrier.wait(10)
+        buried.append(reaper.reap(answering_for=31))
+        reaper.close()
+
+    threads = [threading.Thread(target=reap, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(buried) == [0, 0, 0, 1]
+    assert Connection.objects.filter(close_code=1006).count() == 50
+
+
+def test_rows_of_a_server_without_a_lease_are_closed(rows: Rows, join: Join) -> None:
+    Rows("server-b", 30).write([Life(join())])
+    assert rows.reap(answering_for=31) == 0
+    assert Connection.objects.get().close_code == 1006
+
+
+def test_reconciling_closes_surplus_rows_and_names_missing_ones(rows: Rows, join: Join) -> None:
+    alice, bob, charlie, leaving = join(), join("bob"), join("charlie", "globex"), join()
+    rows.write([Life(alice), Life(bob), Life(leaving)])
+    live = {record.connection_id: record for record in (alice, charlie)}
+    missing = rows.reconcile(live, {leaving.connection_id})
+    assert set(missing) == {charlie.connection_id}
+    assert Connection.objects.get(user_id="bob").close_code == 1006
+    assert Connection.objects.filter(closed_at=None).count() == 2
+
+
+def test_a_row_closed_by_a_reaper_is_open_again_when_its_server_says_so(rows: Rows, join: Join) -> None:
+    alice = join()
+    rows.write([Life(alice)])
+    Connection.objects.update(closed_at=timezone.now(), close_code=1006)
+    assert set(rows.reconcile({alice.connection_id: alice}, ())) == {alice.connection_id}
+    rows.write([Life(alice)])
+    row = Connection.objects.get()
+    assert (row.closed_at, row.close_code) == (None, None)
+
+
+def test_old_closed_rows_are_pruned_in_slices_and_others_stay(rows: Rows, join: Join) -> None:
+    old = timedelta(days=settings.HERMES_CLOSED_ROWS_DAYS, hours=1)
+    rows.write([closed(join, ago=old) for _ in range(600)])
+    rows.write([closed(join), Life(join())])
+    assert rows.prune() is True
+    assert rows.prune() is False
+    assert Connection.objects.count() == 2
+
+
+def test_a_lease_that_is_given_back_leaves_nothing_to_reap(rows: Rows) -> None:
+    rows.release()
+    assert Server.objects.count() == 0
+
+
+def test_a_failure_leaves_a_connection_that_works(rows: Rows, join: Join) -> None:
+    with pytest.raises(Exception, match="connection_id"):
+        rows.write([Life(join()), Life(None)])  # type: ignore[arg-type]
+    rows.write([Life(join())])
+    assert Connection.objects.count() == 1
+    assert connection.vendor in {"sqlite", "postgresql"}
