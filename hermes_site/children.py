@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess  # starting processes is this module's purpose
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -121,11 +122,11 @@ class ChildProcess:
 
     def suspend(self) -> None:
         """Stop it and its own children in mid-air (SIGSTOP): they keep their sockets and answer nobody."""
-        self._signal_group(signal.SIGSTOP)
+        self.signal_group(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a suspended one go on."""
-        self._signal_group(signal.SIGCONT)
+        self.signal_group(signal.SIGCONT)
 
     def stop(self, deadline: float = 5.0) -> int | None:
         """Ask it to end (SIGTERM), wait, then kill it and whatever it started.
@@ -149,11 +150,12 @@ class ChildProcess:
         """
         if self._process is None:
             return None
-        self._signal_group(signal.SIGKILL)
+        self.signal_group(signal.SIGKILL)
         _CHILDREN.discard(self)
         return self._process.wait()
 
-    def _signal_group(self, number: signal.Signals) -> None:
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send one signal to the process and whatever it started; waits for nothing, so a signal handler may."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
@@ -165,6 +167,21 @@ class ChildProcess:
     def log_tail(self, lines: int = 15) -> str:
         """Return the last ``lines`` lines that it wrote."""
         return "\n".join(self.log_text().splitlines()[-lines:])
+
+    def wait_until_ended(self, deadline: float, stopping: threading.Event) -> None:
+        """Wait until it has done its work.
+
+        Args:
+            deadline: seconds it may take.
+            stopping: once set, nobody waits any longer.
+
+        Raises:
+            ChildError: it ended with anything but 0, or is not done in time.
+        """
+        if not wait_for(lambda: stopping.is_set() or not self.running, deadline):
+            raise ChildError(f"{self.name} was not done after {deadline:g} s. Its log ends:\n{self.log_tail()}")
+        if self.exit_code:
+            raise ChildError(f"{self.name} ended with {self.exit_code}. Its log ends:\n{self.log_tail()}")
 
     def wait_until_ready(self, ready: Callable[[], bool], deadline: float) -> None:
         """Wait until ``ready`` holds.

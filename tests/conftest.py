@@ -7,13 +7,15 @@ settings' module is named here and not in pyproject.toml, which pytest-django wo
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import psycopg
 import pytest
 import redis
 from botocore.config import Config
@@ -22,8 +24,11 @@ from django.conf import settings
 from hermes_site.engines import AwsEndpoint, Valkey
 from tests.environment import environment, sqlite_url, without_foreign
 from tests.postgres import Postgres
+from tests.processes import Hermes
 
 _DIRECTORY = pytest.StashKey[Path]()
+_LEFT_OUT = pytest.StashKey[bool]()
+_NO_CHROMIUM = "no Chromium on this machine"
 _ENGINES: dict[str, Any] = {}
 
 
@@ -57,6 +62,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a Chromium leave the browser tests out; where CI=true they run, and fail."""
+    if chromium() or os.environ.get("CI") == "true":
+        return
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.skip(reason=_NO_CHROMIUM))
+            config.stash[_LEFT_OUT] = True
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say loudly what was left out."""
+    if config.stash.get(_LEFT_OUT, False):
+        terminalreporter.section("LEFT OUT: the browser tests", sep="!", red=True, bold=True)
+        terminalreporter.write_line(f"{_NO_CHROMIUM}: apt-get install chromium, or run `make test` as root.")
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the test database in a file: in memory, SQLite's threads would share one lock that nobody waits for."""
@@ -74,6 +96,11 @@ def valkey() -> Iterator[Valkey]:
     yield engine
     if not engine.running:
         engine.start()
+
+
+def chromium() -> str | None:
+    """Return the path of the machine's Chromium, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Aws:
@@ -173,3 +200,46 @@ def bob(db: None) -> Any:
 def charlie(db: None) -> Any:
     """Charlie, a member of globex: what is acme's is never his."""
     return _member("charlie", "globex")
+
+
+def _make_postgres_database() -> str:
+    """Create a database beside the tests' own; return its URL."""
+    name = f"hermes_{secrets.token_hex(6)}"
+    url = os.environ["DATABASE_URL"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    return f"{url.rsplit('/', 1)[0]}/{name}"
+
+
+@pytest.fixture(scope="session")
+def make_hermes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Hermes]:
+    """Return a function that makes a Hermes of its own, not started yet; arguments are environment variables."""
+    on_postgres = "postgresql" in settings.DATABASES["default"]["ENGINE"]
+
+    def make(**overrides: str) -> Hermes:
+        directory = tmp_path_factory.mktemp("hermes")
+        return Hermes(
+            directory, without_foreign(dict(os.environ)), _make_postgres_database if on_postgres else None, overrides
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hermes(make_hermes: Callable[..., Hermes]) -> Iterator[Hermes]:
+    """The Hermes that tests share; who breaks something takes ``own_hermes``."""
+    shared = make_hermes()
+    try:
+        yield shared.start()
+    finally:
+        shared.stop()
+
+
+@pytest.fixture(scope="module")
+def own_hermes(make_hermes: Callable[..., Hermes]) -> Iterator[Hermes]:
+    """A Hermes for one module of tests, which may stop and kill parts of it."""
+    own = make_hermes()
+    try:
+        yield own.start()
+    finally:
+        own.stop()

@@ -1,0 +1,69 @@
+# `make run` tries Hermes out, `make test` tests all of it; both work in a bare clone. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8000
+# Settings cannot be read without a secret key; each target that reads them gets one.
+CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+.DEFAULT_GOAL := help
+.PHONY: help run test test-python test-js test-postgres lint types format venv clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+run: .venv/.installed var/secret-key ## run everything on this machine until Ctrl-C (PORT=8000)
+	@if [ -z "$$DJANGO_SECRET_KEY$$DJANGO_SECRET_KEY_FILE" ]; then export DJANGO_SECRET_KEY_FILE=var/secret-key; fi; \
+	exec $(BIN)/python manage.py demo --port $(PORT)
+
+test: lint types test-js test-python ## lint, types, JavaScript, Python and browser tests
+
+lint: .venv/.installed-dev ## style and mistakes (ruff)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: .venv/.installed-dev ## let ruff format everything
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: .venv/.installed-dev ## types (mypy --strict)
+	$(CHECK_ENV) $(BIN)/mypy
+
+test-python: .venv/.installed-dev ## Python and browser tests with coverage
+	@sh .ci/chromium
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
+	HERMES_TEST_POSTGRES=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
+
+test-js: node_modules/.installed ## types and tests of the toolkit
+	npm run --silent types
+	npm test --silent
+
+venv: .venv/.installed-dev ## make .venv with everything for development
+
+clean: ## forget what was installed and what the demo kept
+	rm -rf .venv node_modules var .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hermes needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Cannot make .venv: on Debian, apt-get install python3-venv" >&2; exit 1; }
+
+.venv/.installed: requirements.txt | .venv/bin/python
+	@echo "Installing requirements.txt into .venv"
+	@$(BIN)/pip install -q -r requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	@echo "Installing requirements-dev.txt into .venv"
+	@$(BIN)/pip install -q -r requirements-dev.txt
+	@touch $@ .venv/.installed
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+var/secret-key:
+	@mkdir -p var && umask 077 && $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))' > $@

@@ -1,0 +1,118 @@
+"""A proxy before SQS and DynamoDB that can refuse one service and serve the other. Called by processes."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+HOST = "127.0.0.1"
+# A long poll takes 20 s.
+UPSTREAM_SECONDS = 60
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    upstream: http.client.HTTPConnection | None = None
+    # Without it each small answer waits 40 ms for an acknowledgement.
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        target = self.headers.get("X-Amz-Target", "")
+        service = "dynamodb" if target.startswith("DynamoDB") else "sqs"
+        if service in self.server.stopped:
+            # Nothing answers: the connection ends, as it does when a process has died.
+            self.close_connection = True
+            return
+        try:
+            status, headers, answer = self._forward(body)
+        except (OSError, http.client.HTTPException):
+            self.close_connection = True
+            return
+        if service in self.server.stopped:
+            # A long poll that was under way when the service stopped.
+            self.close_connection = True
+            return
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        self.wfile.flush()
+
+    do_GET = do_POST  # noqa: N815  the name that http.server calls
+
+    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        if self.upstream is None:
+            self.upstream = http.client.HTTPConnection(HOST, self.server.upstream_port, timeout=UPSTREAM_SECONDS)
+        try:
+            self.upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            response = self.upstream.getresponse()
+            return response.status, response.getheaders(), response.read()
+        except (OSError, http.client.HTTPException):
+            self.upstream.close()
+            self.upstream = None
+            raise
+
+    def finish(self) -> None:
+        if self.upstream is not None:
+            self.upstream.close()
+        super().finish()
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, upstream_port: int) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.upstream_port = upstream_port
+        self.stopped: set[str] = set()
+
+
+class AwsProxy:
+    """An AWS endpoint whose services fail one by one when told to."""
+
+    def __init__(self) -> None:
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self.url = ""
+
+    def start(self, upstream_port: int) -> None:
+        """Listen on a free port of loopback and forward to ``upstream_port``."""
+        self._server = _Server(upstream_port)
+        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def stop_service(self, service: str) -> None:
+        """Answer ``sqs`` or ``dynamodb`` no more: its connections end, also those that wait."""
+        assert self._server
+        self._server.stopped.add(service)
+
+    def start_service(self, service: str) -> None:
+        """Answer it again."""
+        assert self._server
+        self._server.stopped.discard(service)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._server and self._thread:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(5)

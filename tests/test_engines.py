@@ -1,0 +1,168 @@
+"""Engines: they serve on loopback, keep their port, and die with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+import redis
+
+from hermes_site.children import ChildError, ChildProcess
+from hermes_site.engines import AwsEndpoint, Valkey
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process, or only an unburied one, has this id."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """Return the local addresses, as in /proc/net/tcp, on which a process listens."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(descriptor)
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.add(fields[1].rsplit(":", 1)[0])
+    return found
+
+
+def test_valkey_keeps_its_data_and_its_port_over_a_restart_when_it_is_persistent(tmp_path: Path) -> None:
+    with Valkey(tmp_path, persistent=True) as valkey:
+        port = valkey.port
+        with redis.Redis.from_url(valkey.url) as client:
+            client.set("room", "acme")
+        valkey.restart()
+        assert valkey.port == port
+        with redis.Redis.from_url(valkey.url) as client:
+            assert client.get("room") == b"acme"
+    assert not valkey.running
+
+
+def test_valkey_never_evicts_a_history(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey, redis.Redis.from_url(valkey.url) as client:
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_the_aws_endpoint_serves_sqs_and_dynamodb(tmp_path: Path) -> None:
+    with AwsEndpoint(tmp_path) as aws:
+        for service, operation in (("sqs", "list_queues"), ("dynamodb", "list_tables")):
+            client = boto3.client(service, endpoint_url=aws.url)
+            assert getattr(client, operation)()["ResponseMetadata"]["HTTPStatusCode"] == 200
+            client.close()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
+def test_engines_listen_on_loopback_only(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "valkey") as valkey, AwsEndpoint(tmp_path / "aws") as aws:
+        assert listening_addresses(valkey.child.pid) == {"0100007F"}
+        assert listening_addresses(aws.child.pid) == {"0100007F"}
+
+
+def test_a_suspended_engine_answers_nobody_until_it_is_resumed(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey:
+        valkey.suspend()
+        assert valkey.running
+        assert not valkey.answers()
+        valkey.resume()
+        wait_until(valkey.answers)
+
+
+def test_a_killed_engine_starts_again_on_its_port(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey:
+        port = valkey.port
+        valkey.kill()
+        assert not valkey.running
+        assert not valkey.answers()
+        assert valkey.start().port == port
+
+
+def test_an_engine_whose_port_is_taken_says_so_and_quotes_its_log(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ChildError, match=r"(?s)valkey ended with 1 at its start.*already in use"):
+            Valkey(tmp_path, other.getsockname()[1]).start()
+
+
+def test_an_engine_that_was_never_started_has_no_process(tmp_path: Path) -> None:
+    valkey = Valkey(tmp_path)
+    valkey.stop()
+    valkey.kill()
+    assert not valkey.running
+    with pytest.raises(ChildError, match="not started"):
+        valkey.suspend()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_an_engine_dies_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, time; from hermes_site.engines import Valkey;"
+        f"print(Valkey(pathlib.Path({str(tmp_path)!r})).start().child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        assert not is_gone(pid)
+        parent.kill()
+    wait_until(lambda: is_gone(pid))
+
+
+def child(tmp_path: Path, program: str) -> ChildProcess:
+    """Return a Python child."""
+    return ChildProcess(
+        "child", [sys.executable, "-c", program], environment=dict(os.environ), log=tmp_path / "child.log"
+    )
+
+
+def test_a_child_that_ignores_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
+    process = child(
+        tmp_path,
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+    ).start()
+    process.wait_until_ready(lambda: "up" in process.log_text(), 10)
+    assert process.stop(deadline=0.2) == -signal.SIGKILL
+
+
+def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
+    process = child(
+        tmp_path,
+        "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)",
+    ).start()
+    process.wait_until_ready(lambda: bool(process.log_text()), 10)
+    process.stop()
+    assert is_gone(int(process.log_text()))
+
+
+def test_a_child_that_is_not_ready_in_time_says_so(tmp_path: Path) -> None:
+    process = child(tmp_path, "import time; time.sleep(60)").start()
+    with pytest.raises(ChildError, match=r"not ready after 0\.1 s"):
+        process.wait_until_ready(lambda: False, 0.1)
+    process.kill()
+
+
+def test_a_child_runs_once_at_a_time_and_a_child_that_never_ran_can_be_stopped(tmp_path: Path) -> None:
+    process = child(tmp_path, "import time; time.sleep(60)")
+    assert process.stop() is None
+    assert process.exit_code is None
+    process.start()
+    with pytest.raises(ChildError, match="runs already"):
+        process.start()
+    process.kill()
