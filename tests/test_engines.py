@@ -148,7 +148,7 @@ def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
     ).start()
     process.wait_until_ready(lambda: bool(process.log_text()), 10)
     process.stop()
-    assert is_gone(int(process.log_text()))
+    wait_until(lambda: is_gone(int(process.log_text())))
 
 
 def test_a_child_that_is_not_ready_in_time_says_so(tmp_path: Path) -> None:
