@@ -1,0 +1,41 @@
+/** Position: where this page stands in its room's history. Pure; used by shown.js and hermes.js. */
+
+/** @typedef {import("./types.js").Position} Position */
+
+/**
+ * Read a position out of anything.
+ * @param {any} value a control frame's data, a stored or a rendered position
+ * @returns {Position | null} null when it holds none
+ */
+export function positionOf(value) {
+  const { epoch, seq, id } = value ?? {};
+  if (typeof epoch !== "string" || !epoch || !Number.isSafeInteger(seq) || seq < 0) return null;
+  return { epoch, seq, id: typeof id === "string" ? id : "" };
+}
+
+/**
+ * Whether `next` is further on in the same life of the history.
+ * @param {Position | null} here
+ * @param {Position} next
+ */
+export function isAhead(here, next) {
+  return here !== null && here.epoch === next.epoch && next.seq > here.seq;
+}
+
+/**
+ * Compose a socket's address.
+ * @param {string} url ws(s):// or http(s)://, of a host or already of `/ws/<stage>`
+ * @param {string} stage
+ * @param {Position | null} position resume after it; null for entries from now on
+ */
+export function socketAddress(url, stage, position) {
+  const address = new URL(url);
+  address.protocol = address.protocol.replace("http", "ws");
+  const path = `/ws/${encodeURIComponent(stage)}`;
+  if (!address.pathname.endsWith(path)) address.pathname = address.pathname.replace(/\/+$/, "") + path;
+  address.hash = "";
+  if (position) {
+    for (const key of /** @type {const} */ (["epoch", "seq", "id"])) address.searchParams.set(key, `${position[key]}`);
+  }
+  return address.href;
+}
