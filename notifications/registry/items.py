@@ -138,4 +138,4 @@ def record_of(item: Item) -> ConnectionRecord:
 
 def renewal_due(record: ConnectionRecord, last: datetime, now: datetime) -> bool:
     """Tell whether a connection has grown another `RENEWAL` older since ``last``: its item must be put again."""
-    return (now - record.opened_at) // RENEWAL > (last - record.opened_at) // RENEWAL
+    return (now - record.opened_at) // RENEWAL > max(last - record.opened_at, timedelta()) // RENEWAL

@@ -93,7 +93,7 @@ def _when_active(name: str, deadline: float) -> dict[str, Any]:
             return table
         if time.monotonic() > deadline:
             raise StoreUnavailable(f"DynamoDB: table {name} is not ready.")
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def probe(stage: Stage) -> None:
