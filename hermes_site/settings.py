@@ -125,6 +125,8 @@ HERMES_STAGES = env.stages()
 AWS_ENDPOINT_URL = env.text("AWS_ENDPOINT_URL") or None
 AWS_REGION = env.text("AWS_REGION") or env.text("AWS_DEFAULT_REGION") or "eu-west-1"
 HERMES_MESSAGE_MAX_BYTES = env.integer("HERMES_MESSAGE_MAX_BYTES", 64 * 1024, minimum=1024, maximum=1024 * 1024)
+# Stopping the relay takes as long as a poll; an idle poller at 5 s costs some 0.20 dollars a month.
+HERMES_WAIT_SECONDS = env.integer("HERMES_WAIT_SECONDS", 5, minimum=1, maximum=20)
 HERMES_VISIBILITY_SECONDS = env.integer("HERMES_VISIBILITY_SECONDS", 60, minimum=10, maximum=43_200)
 HERMES_MAX_RECEIVES = env.integer("HERMES_MAX_RECEIVES", 10, minimum=1, maximum=1000)
 
@@ -161,6 +163,7 @@ HERMES_REPLAY_ENTRIES = env.integer("HERMES_REPLAY_ENTRIES", 1000, minimum=1, ma
 HERMES_REPLAY_BYTES = env.integer("HERMES_REPLAY_BYTES", 1024 * 1024, minimum=1024)
 HERMES_QUEUE_FRAMES = env.integer("HERMES_QUEUE_FRAMES", 512, minimum=16)
 HERMES_QUEUE_BYTES = env.integer("HERMES_QUEUE_BYTES", 1024 * 1024, minimum=65_536)
+HERMES_CONNECTIONS_PER_USER = env.integer("HERMES_CONNECTIONS_PER_USER", 20, minimum=1)
 HERMES_CLIENT_SEND = env.boolean("HERMES_CLIENT_SEND", True)
 HERMES_FRAME_MAX_BYTES = env.integer("HERMES_FRAME_MAX_BYTES", 64 * 1024, minimum=1024, maximum=1024 * 1024)
 

@@ -8,11 +8,12 @@ expires, here and in Redis for the other processes; a changed row has another ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -241,7 +242,7 @@ class TokenGuard:
         authorizer: returns the process's authorizer.
     """
 
-    def __init__(self, application: Application, authorizer: Callable[[], Authorizer]) -> None:
+    def __init__(self, application: Application, authorizer: Callable[[], Awaitable[Authorizer]]) -> None:
         self._application = application
         self._authorizer = authorizer
 
@@ -253,7 +254,8 @@ class TokenGuard:
             if stage is None:
                 await _refuse(scope, receive, send, BAD_REQUEST, "unknown stage")
                 return
-            scope["hermes.grant"] = await self._authorizer().authorize(stage, credentials(scope))
+            authorizer = await self._authorizer()
+            scope["hermes.grant"] = await authorizer.authorize(stage, credentials(scope))
         except TokenRefused as refusal:
             logger.info("A token was refused: %s", refusal.reason)
             await _refuse(scope, receive, send, refusal.close_code, refusal.reason)
@@ -271,7 +273,7 @@ def credentials(scope: Scope) -> str:
     Raises:
         TokenRefused: there is none, or more than one.
     """
-    offered = [p[len(TOKEN_SUBPROTOCOL) :] for p in scope["subprotocols"] if p.startswith(TOKEN_SUBPROTOCOL)]
+    offered: list[str] = [p[len(TOKEN_SUBPROTOCOL) :] for p in scope["subprotocols"] if p.startswith(TOKEN_SUBPROTOCOL)]
     offered += parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token", [])
     if not offered or not offered[0]:
         raise TokenRefused("no_token")
@@ -285,6 +287,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, code: int, reason:
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if scope["hermes.v1"] else None})
     await send({"type": "websocket.close", "code": code, "reason": reason})
     # The closing handshake is the client's turn; leaving now would let the server cut it short.
-    async with asyncio.timeout(AUTHORIZE_SECONDS):
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AUTHORIZE_SECONDS):
+            while (await receive())["type"] != "websocket.disconnect":
+                pass

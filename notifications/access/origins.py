@@ -1,7 +1,7 @@
 """Origins: which web pages may open a WebSocket here. ASGI middleware around routing; nothing comes before it.
 
-A page of any site can open a WebSocket to us from its visitor's browser; the browser names the site in `Origin`. What is
-not a browser sends none and is let on: authority is the token's, never a cookie's.
+A page of any site can open a WebSocket to us from its visitor's browser; the browser names the site in `Origin`. What
+is not a browser sends none and is let on: authority is the token's, never a cookie's.
 """
 
 from __future__ import annotations

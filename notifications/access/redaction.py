@@ -1,4 +1,4 @@
-"""Redaction: no token reaches a log, whoever logs it. A logging filter that hermes_site.settings puts on every handler."""
+"""Redaction: no token reaches a log, whoever logs it. A filter that hermes_site.settings puts on every handler."""
 
 from __future__ import annotations
 

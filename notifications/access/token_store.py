@@ -74,7 +74,9 @@ def read_many(stage: Stage, members: Sequence[tuple[str, str]]) -> dict[tuple[st
 
 def _read_some(stage: Stage, members: list[tuple[str, str]]) -> dict[tuple[str, str], Row]:
     wanted = [
-        {"user_id": {"S": user}, "room_id": {"S": key}} for user, room in members for key in (room, REVOKED_PREFIX + room)
+        {"user_id": {"S": user}, "room_id": {"S": key}}
+        for user, room in members
+        for key in (room, REVOKED_PREFIX + room)
     ]
     request: Any = {stage.tokens_table: {"Keys": wanted, "ConsistentRead": True}}
     items: list[Any] = []
@@ -106,7 +108,7 @@ def matches(token_hash: str, digest: str) -> bool:
         digest: 64 hex digits (bcrypt refuses more than 72 bytes).
     """
     shape = _HASH.match(token_hash)
-    return bool(shape) and int(shape[1]) <= MAX_COST and bcrypt.checkpw(digest.encode(), token_hash.encode())
+    return shape is not None and int(shape[1]) <= MAX_COST and bcrypt.checkpw(digest.encode(), token_hash.encode())
 
 
 def save(stage: Stage, user_id: str, room_id: str, digest: str) -> None:
@@ -157,7 +159,9 @@ def provision(stage: Stage) -> None:
             ],
             BillingMode="PAY_PER_REQUEST",
         )
-        client.get_waiter("table_exists").wait(TableName=stage.tokens_table, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        client.get_waiter("table_exists").wait(
+            TableName=stage.tokens_table, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
     except client.exceptions.ResourceInUseException:
         return
     except (BotoCoreError, ClientError) as error:

@@ -141,7 +141,7 @@ def _judge(claims: dict[str, Any], now: float, max_ttl: int) -> Claims:
     if not isinstance(digest, str) or not _DIGEST.match(digest):
         raise TokenRefused("digest_shape")
     try:
-        identifier(user_id, "user_id")
+        user = identifier(user_id, "user_id")
         room = identifier(room_id, "room_id")
     except MessageRefused as error:
         raise TokenRefused("identifiers") from error
@@ -152,4 +152,4 @@ def _judge(claims: dict[str, Any], now: float, max_ttl: int) -> Claims:
         raise TokenRefused("iat_type")
     jti = claims.get("jti")
     session = jti.partition(".")[0] if isinstance(jti, str) else ""
-    return Claims(user_id, room, digest, exp, issued_at, session)
+    return Claims(user_id if isinstance(user_id, int) else user, room, digest, exp, issued_at, session)

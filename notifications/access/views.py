@@ -1,4 +1,4 @@
-"""Views: `POST /notifications/token` gives the signed-in member a token for a room. Called by pages and by `{% hermes %}`.
+"""Views: `POST /notifications/token` gives a signed-in member a token for a room. Called by pages and `{% hermes %}`.
 
 The member's row is written first, so that no token is out that the authorizer cannot find.
 """
@@ -76,7 +76,7 @@ def issue_token(request: HttpRequest, room: str | None = None, stage_name: str |
     """
     stage = find_stage(stage_name)
     code = find_room(request, room)
-    user_id = request.user.pk
+    user_id = _user_id(request)
     token_store.save(stage, str(user_id), code, tokens.make_digest(user_id, stage.passcode, code))
     ttl = settings.HERMES_TOKEN_TTL
     session = tokens.session_tag(request.session.session_key, stage) if request.session.session_key else ""
@@ -109,7 +109,7 @@ def find_room(request: HttpRequest, code: str | None) -> str:
     Raises:
         NoRoom: the user is no member of it, or must choose one.
     """
-    mine = Membership.objects.filter(user_id=request.user.pk)
+    mine = Membership.objects.filter(user_id=_user_id(request))
     if code is not None:
         if not mine.filter(room__code=code).exists():
             raise NoRoom("not_a_member", "You are not a member of that room.", 403)
@@ -126,6 +126,12 @@ def websocket_url(request: HttpRequest, stage: Stage) -> str:
     """Return where browsers of this page connect: `HERMES_PUBLIC_URL`, or the host that served the page."""
     base = settings.HERMES_PUBLIC_URL or f"{'wss' if request.is_secure() else 'ws'}://{request.get_host()}"
     return f"{base.rstrip('/')}/ws/{stage.name}"
+
+
+def _user_id(request: HttpRequest) -> int:
+    if request.user.pk is None:
+        raise NoRoom("not_signed_in", "Sign in first: a token is given to a session's user.", 401)
+    return request.user.pk
 
 
 def _error(code: str, message: str, status: int) -> JsonResponse:

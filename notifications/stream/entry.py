@@ -26,6 +26,7 @@ class Entry:
         frame: the whole WebSocket text, UTF-8 JSON.
         to: the members who may see it; ``None`` means the whole room.
         expires_at: unix seconds after which nobody gets it.
+        at: unix milliseconds, by Redis's clock, at which it was appended.
     """
 
     epoch: str
@@ -35,6 +36,7 @@ class Entry:
     frame: bytes
     to: frozenset[str] | None = None
     expires_at: int | None = None
+    at: int = 0
 
     @property
     def position(self) -> Position:
@@ -88,7 +90,7 @@ def to_hint(stage: str, room_id: str, entries: Sequence[Entry], head_seq: int) -
         "room": room_id,
         "seq": head_seq,
         "entries": [
-            (e.epoch, e.seq, e.id, e.prev, e.frame, None if e.to is None else sorted(e.to), e.expires_at)
+            (e.epoch, e.seq, e.id, e.prev, e.frame, None if e.to is None else sorted(e.to), e.expires_at, e.at)
             for e in entries
         ],
     }
@@ -97,6 +99,6 @@ def to_hint(stage: str, room_id: str, entries: Sequence[Entry], head_seq: int) -
 def from_hint(hint: Mapping[str, Any]) -> list[Entry]:
     """Read the entries of a hint; the inverse of `to_hint`."""
     return [
-        Entry(epoch, seq, id_, prev, frame_, None if to is None else frozenset(to), expires_at)
-        for epoch, seq, id_, prev, frame_, to, expires_at in hint["entries"]
+        Entry(epoch, seq, id_, prev, frame_, None if to is None else frozenset(to), expires_at, at)
+        for epoch, seq, id_, prev, frame_, to, expires_at, at in hint["entries"]
     ]

@@ -121,7 +121,7 @@ class History:
                 results.append(Appended(seq, None))
                 continue
             to = None if message.to is None else frozenset(message.to)
-            entry = Entry(epoch, seq, message.id, prev, frame(head, epoch, seq), to, message.expires_at)
+            entry = Entry(epoch, seq, message.id, prev, frame(head, epoch, seq), to, message.expires_at, int(reply[4]))
             results.append(Appended(seq, entry))
         return results
 
@@ -350,4 +350,5 @@ def _entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
         frame(fields[b"frame"], epoch, seq),
         frozenset(json.loads(to)) if to else None,
         int(expires) if expires else None,
+        int(fields[b"at"]),
     )

@@ -1,0 +1,35 @@
+"""The composition root: HTTP to Django, WebSocket to notifications.routing, lifespan to the hub."""
+
+from __future__ import annotations
+
+import os
+
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hermes_site.settings")
+django_application = get_asgi_application()  # before the imports below: it fills Django's app registry
+
+from notifications.access.origins import Receive, Scope, Send  # noqa: E402
+from notifications.routing import websocket_application  # noqa: E402
+from notifications.sockets.hub import HubOfLoop  # noqa: E402
+
+hubs = HubOfLoop()
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start the hub before the first connection and stop it after the last."""
+    while True:
+        event = await receive()
+        if event["type"] == "lifespan.startup":
+            await hubs.running()
+            await send({"type": "lifespan.startup.complete"})
+        elif event["type"] == "lifespan.shutdown":
+            await hubs.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+application = ProtocolTypeRouter(
+    {"http": django_application, "websocket": websocket_application(hubs), "lifespan": lifespan}
+)

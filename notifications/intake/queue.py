@@ -1,0 +1,282 @@
+"""Queue: Amazon SQS, one stage's queue and its dead letters; the only file that knows it. Used by relay and notify.
+
+Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+
+from notifications.conf import Stage
+from notifications.exceptions import MessageRefused, QueueUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+logger = logging.getLogger(__name__)
+
+BATCH = 10  # SQS's limit for every batch call
+MAX_ATTRIBUTES = 10  # of a message; the eleventh is refused
+MAX_BYTES = 1024 * 1024  # body and attributes together
+ERROR_ATTRIBUTE = "hermes-error"
+RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message in flight.
+
+    Args:
+        id: the SQS MessageId.
+        receipt: what deletes or releases it.
+        body: the text; never logged.
+        group: its MessageGroupId, where it has one.
+        attributes: its message attributes, as boto3 gives them.
+    """
+
+    id: str
+    receipt: str
+    body: str = field(repr=False)
+    group: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Queue:
+    """One stage's queue.
+
+    Args:
+        stage: whose.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._client = _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+        self._urls: dict[str, str] = {}
+
+    def receive(self) -> list[Received]:
+        """Wait for messages, at most `HERMES_WAIT_SECONDS`.
+
+        Returns:
+            Up to ten, in flight for `HERMES_VISIBILITY_SECONDS`.
+
+        Raises:
+            QueueUnavailable: SQS does not answer, or refuses.
+        """
+        with self._errors("receive"):
+            answer = self._client.receive_message(
+                QueueUrl=self._url(self._stage.queue_name),
+                MaxNumberOfMessages=BATCH,
+                WaitTimeSeconds=settings.HERMES_WAIT_SECONDS,
+                VisibilityTimeout=settings.HERMES_VISIBILITY_SECONDS,
+                MessageSystemAttributeNames=["MessageGroupId"],
+                MessageAttributeNames=["All"],
+            )
+        return [
+            Received(
+                id=message["MessageId"],
+                receipt=message["ReceiptHandle"],
+                body=message.get("Body", ""),
+                group=message.get("Attributes", {}).get("MessageGroupId"),
+                attributes=dict(message.get("MessageAttributes", {})),
+            )
+            for message in answer.get("Messages", [])
+        ]
+
+    def delete(self, messages: Sequence[Received]) -> list[Received]:
+        """Delete messages that are safely elsewhere.
+
+        Args:
+            messages: at most ten.
+
+        Returns:
+            Those that SQS did not delete: a batch call fails for each of its entries separately.
+
+        Raises:
+            QueueUnavailable: SQS does not answer, or refuses.
+        """
+        if not messages:
+            return []
+        with self._errors("delete"):
+            answer = self._client.delete_message_batch(
+                QueueUrl=self._url(self._stage.queue_name),
+                Entries=[{"Id": str(i), "ReceiptHandle": message.receipt} for i, message in enumerate(messages)],
+            )
+        return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
+
+    def release(self, messages: Sequence[Received]) -> None:
+        """Give messages back at once, for another receive.
+
+        Raises:
+            QueueUnavailable: SQS does not answer; they come back by themselves when their visibility ends.
+        """
+        if not messages:
+            return
+        with self._errors("release"):
+            self._client.change_message_visibility_batch(
+                QueueUrl=self._url(self._stage.queue_name),
+                Entries=[
+                    {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": 0}
+                    for i, message in enumerate(messages)
+                ],
+            )
+
+    def dead_letter(self, message: Received, refusal: MessageRefused) -> bool:
+        """Put a message that can never be delivered into the dead-letter queue, with the reason.
+
+        Returns:
+            Whether it is there; ``False`` where the stage has no dead-letter queue, and the message must stay for
+            the queue's own redrive policy.
+
+        Raises:
+            QueueUnavailable: SQS does not answer, or refuses.
+        """
+        request: dict[str, Any] = {
+            "MessageBody": message.body,
+            "MessageAttributes": dead_letter_attributes(message, str(refusal)),
+        }
+        if self._stage.dlq_name.endswith(".fifo"):
+            request |= {"MessageGroupId": message.group or "hermes", "MessageDeduplicationId": message.id}
+        with self._errors("send to the dead-letter queue"):
+            try:
+                url = self._url(self._stage.dlq_name)
+            except self._client.exceptions.QueueDoesNotExist:
+                return False
+            self._client.send_message(QueueUrl=url, **request)
+        return True
+
+    def send(self, body: str) -> str:
+        """Put a message on the queue.
+
+        Args:
+            body: from `envelope.encode`.
+
+        Returns:
+            Its MessageId.
+
+        Raises:
+            QueueUnavailable: SQS does not answer, or refuses.
+        """
+        request: dict[str, Any] = {"MessageBody": body}
+        if self._stage.queue_name.endswith(".fifo"):
+            request["MessageGroupId"] = str(json.loads(body)["room_id"])
+        with self._errors("send"):
+            answer = self._client.send_message(QueueUrl=self._url(self._stage.queue_name), **request)
+        return answer["MessageId"]
+
+    def _url(self, name: str) -> str:
+        if name not in self._urls:
+            self._urls[name] = self._client.get_queue_url(QueueName=name)["QueueUrl"]
+        return self._urls[name]
+
+    def _errors(self, doing: str) -> _Errors:
+        return _Errors(self, f"Queue {self._stage.queue_name!r}: could not {doing}")
+
+    def forget_urls(self) -> None:
+        """Look the queues up again: one that was deleted and made anew may have another URL."""
+        self._urls.clear()
+
+
+class _Errors:
+    """Turns boto3's errors into ours, saying what was attempted and what AWS called it."""
+
+    def __init__(self, queue: Queue, attempt: str) -> None:
+        self._queue = queue
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ClientError):
+            self._queue.forget_urls()
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            raise QueueUnavailable(f"{self._attempt}: SQS refused with {code}") from error
+        if isinstance(error, BotoCoreError):
+            raise QueueUnavailable(f"{self._attempt}: {type(error).__name__}") from error
+
+
+def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
+    """Return a message's attributes with the reason among them, within SQS's limits.
+
+    Args:
+        message: as received; ten attributes leave no place for ours, so the last by name gives way and is named.
+        reason: a short word and a sentence, without the payload.
+    """
+    kept = {name: _attribute(value) for name, value in sorted(message.attributes.items()) if name != ERROR_ATTRIBUTE}
+    dropped: list[str] = []
+
+    def size() -> int:
+        values = (value.get("StringValue", "").encode() + value.get("BinaryValue", b"") for value in kept.values())
+        names = sum(len(name.encode()) + len(value["DataType"]) for name, value in kept.items())
+        return len(message.body.encode()) + names + sum(map(len, values)) + 1_024  # ours and its name
+
+    while kept and (len(kept) >= MAX_ATTRIBUTES or size() > MAX_BYTES):
+        dropped.append(kept.popitem()[0][:40])
+    text = (reason + (f" Dropped attributes: {', '.join(dropped)}." if dropped else ""))[:900]
+    if size() > MAX_BYTES:  # a body of a full mebibyte leaves room for nothing, and the body is what must be kept
+        return {}
+    return {**kept, ERROR_ATTRIBUTE: {"DataType": "String", "StringValue": text}}
+
+
+def provision(stage: Stage) -> None:
+    """Create the queue and its dead-letter queue if they are not there; for development and tests.
+
+    Raises:
+        QueueUnavailable: SQS does not answer, or refuses.
+    """
+    queue = Queue(stage)
+    client = _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+    fifo: Any = {"FifoQueue": "true"} if stage.queue_name.endswith(".fifo") else {}
+    with queue._errors("be provisioned"):
+        dead = client.create_queue(
+            QueueName=stage.dlq_name, Attributes={"MessageRetentionPeriod": str(RETENTION_SECONDS), **fifo}
+        )["QueueUrl"]
+        arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        url = client.create_queue(QueueName=stage.queue_name, Attributes=fifo)["QueueUrl"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": settings.HERMES_MAX_RECEIVES})
+        client.set_queue_attributes(
+            QueueUrl=url,
+            Attributes={"VisibilityTimeout": str(settings.HERMES_VISIBILITY_SECONDS), "RedrivePolicy": policy},
+        )
+
+
+def probe(stage: Stage) -> None:
+    """Ask whether the queue answers.
+
+    Raises:
+        QueueUnavailable: it does not.
+    """
+    queue = Queue(stage)
+    with queue._errors("be probed"):
+        queue._client.get_queue_attributes(QueueUrl=queue._url(stage.queue_name), AttributeNames=["QueueArn"])
+
+
+def _attribute(value: dict[str, Any]) -> dict[str, Any]:
+    """An attribute as SQS takes it: what it gave, without the empty lists that boto3 adds."""
+    return {key: value[key] for key in ("DataType", "StringValue", "BinaryValue") if key in value}
+
+
+@functools.cache
+def _client_for(endpoint: str | None, region: str) -> SQSClient:
+    """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
+    return boto3.session.Session(region_name=region).client(
+        "sqs",
+        endpoint_url=endpoint,
+        config=Config(
+            connect_timeout=2,
+            # Longer than a long poll, shorter than the visibility of what a lost answer may have carried.
+            read_timeout=settings.HERMES_WAIT_SECONDS + 5,
+            retries={"max_attempts": 2, "mode": "standard"},
+            max_pool_connections=32,
+        ),
+    )

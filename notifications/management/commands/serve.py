@@ -1,0 +1,64 @@
+"""`manage.py serve`: the production server, uvicorn with sockets.server's protocol. Hands to hermes_site.asgi."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from uvicorn.supervisors import Multiprocess
+
+from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+
+STOP_GRACE_SECONDS = 5  # beyond the drain, for the last closing handshakes
+
+
+class Command(BaseCommand):
+    """Serves HTTP and WebSocket."""
+
+    help = "Serve HTTP and WebSocket with uvicorn, until SIGTERM or SIGINT."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Parse."""
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--workers", type=int, default=1, help="processes that share the port (default 1)")
+        parser.add_argument(
+            "--drain-seconds", type=float, default=5.0, help="over which connections are closed on SIGTERM (default 5)"
+        )
+        parser.add_argument(
+            "--forwarded-allow-ips", default="", help="addresses of proxies whose X-Forwarded headers are believed"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Wire and run."""
+        HermesWebSocketProtocol.drain_seconds = options["drain_seconds"]
+        config = uvicorn.Config(
+            "hermes_site.asgi:application",
+            workers=options["workers"],
+            ws=HermesWebSocketProtocol,
+            ws_max_size=settings.HERMES_FRAME_MAX_BYTES,
+            ws_per_message_deflate=False,  # a compressor per connection, for frames of 200 bytes
+            ws_ping_interval=None,  # the hub pings from one wheel, and TCP_USER_TIMEOUT ends what does not answer
+            lifespan="on",
+            log_config=None,  # the settings' LOGGING, which redacts tokens
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(options["forwarded_allow_ips"]),
+            forwarded_allow_ips=options["forwarded_allow_ips"],
+            timeout_graceful_shutdown=int(options["drain_seconds"]) + STOP_GRACE_SECONDS,
+        )
+        try:
+            listener = listening_socket(options["host"], options["port"])
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}.") from error
+        host, port = listener.getsockname()[:2]
+        self.stdout.write(f"Serving on http://{host}:{port} with {options['workers']} worker(s).")
+        self.stdout.flush()
+        server = uvicorn.Server(config)
+        if options["workers"] > 1:
+            Multiprocess(config, sockets=[listener]).run()
+        else:
+            server.run(sockets=[listener])
+        self.stdout.write("The server has stopped.")

@@ -1,0 +1,107 @@
+"""Connection: one accepted WebSocket and what the hub knows of it. Made by consumer, kept by feed and hub."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from datetime import UTC, datetime
+
+from notifications.access.authorizer import Grant
+from notifications.registry.connections import ConnectionRecord
+from notifications.sockets import protocol
+from notifications.sockets.outbound import Batch, Outbound
+from notifications.sockets.protocol import Close
+from notifications.stream.position import Position
+
+EXPIRING_SECONDS = 30  # a client is told this long before its token ends; it takes one request to refresh it
+
+
+class Connection:
+    """One accepted WebSocket.
+
+    Args:
+        grant: what its token allows.
+        speaks_v1: whether it gets control frames; the article's clients get entries and `error` frames only.
+    """
+
+    __slots__ = ("close_code", "expiring_sent", "grant", "id", "opened_at", "outbound", "speaks_v1", "user")
+
+    outbound: Outbound
+
+    def __init__(self, grant: Grant, *, speaks_v1: bool) -> None:
+        self.grant = grant
+        self.user = grant.user
+        self.speaks_v1 = speaks_v1
+        self.id = uuid.uuid4().hex
+        self.opened_at = datetime.now(UTC)
+        # The first reason counts: a cut connection is then closed by TCP, and a closed one by the client's answer.
+        self.close_code: int | None = None
+        self.expiring_sent = False
+
+    @property
+    def record(self) -> ConnectionRecord:
+        """What the registry keeps of it."""
+        return ConnectionRecord(
+            connection_id=self.id,
+            stage=self.grant.stage,
+            room_id=self.grant.room_id,
+            user_id=self.user,
+            opened_at=self.opened_at,
+        )
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether Hermes has decided to close it; nothing is delivered to it any more."""
+        return self.close_code is not None
+
+    def control(self, text: bytes) -> None:
+        """Send a control frame, if it speaks hermes.v1."""
+        if self.speaks_v1 and not self.is_closing:
+            self.outbound.write(Batch([text]))
+
+    def error(self, code: str, message: str) -> None:
+        """Send an `error` frame; the article's clients get these too."""
+        if not self.is_closing:
+            self.outbound.write(Batch([protocol.error(code, message)]))
+
+    def close(self, code: Close, reason: str) -> None:
+        """Close it; the first reason counts."""
+        if not self.is_closing:
+            self.close_code = int(code)
+            self.outbound.close(int(code), reason)
+
+    def on_cut(self, code: int) -> None:
+        """Remember why its outbound gave up."""
+        if not self.is_closing:
+            self.close_code = int(code)
+
+    def keep_time(self, now: float) -> None:
+        """Tell a client that its token ends soon; close it when it has ended.
+
+        Args:
+            now: unix seconds.
+        """
+        remaining = self.grant.expires_at - now
+        if remaining <= 0:
+            self.close(Close.TOKEN, "expired")
+        elif remaining <= EXPIRING_SECONDS and not self.expiring_sent:
+            self.expiring_sent = True
+            self.control(protocol.control("expiring", {"expires_in_s": int(remaining)}))
+
+    def refresh(self, grant: Grant) -> None:
+        """Stay, with a grant that ends later."""
+        self.grant = grant
+        self.expiring_sent = False
+        expires_in = int(grant.expires_at - time.time())
+        self.control(protocol.control("refreshed", {"expires_in_s": expires_in}))
+
+    def goodbye(self, position: Position, slot_seconds: float) -> None:
+        """Tell a client that this process goes away, and when to come back.
+
+        Args:
+            position: its room's, from which it will resume.
+            slot_seconds: clients are spread over this time, so that they do not all come back at once.
+        """
+        retry_after_ms = int(random.uniform(0, slot_seconds) * 1000)  # noqa: S311  spreading load, not a secret
+        self.control(protocol.control("goodbye", {**protocol.place(position), "retry_after_ms": retry_after_ms}))

@@ -1,0 +1,134 @@
+"""Consumer: owns one WebSocket from accept to disconnect. Called by Channels' routing behind access.authorizer; joins
+the hub, which does the delivering, and obeys the client's frames.
+
+It has no rules of its own: what a frame may be is protocol's, who may join is access's, what is delivered is hub's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.consumer import AsyncConsumer
+from django.conf import settings
+
+from notifications.access import rooms
+from notifications.access.authorizer import SUBPROTOCOL
+from notifications.exceptions import ClientError, HistoryUnavailable, TokenRefused, Unavailable
+from notifications.sockets import protocol
+from notifications.sockets.connection import Connection
+from notifications.sockets.hub import Hub, HubOfLoop, TooManyConnections
+from notifications.sockets.outbound import RAW_EXTENSION, QueuedOutbound, RawOutbound
+from notifications.sockets.protocol import Close, Recent, Refresh, SendMessage
+from notifications.stream.message import Message
+from notifications.stream.position import Position, parse_position
+
+logger = logging.getLogger(__name__)
+
+
+class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
+    """One WebSocket. It has no channel of its own: the hub has one for the whole process.
+
+    Args:
+        hubs: where the process's hub is.
+    """
+
+    def __init__(self, hubs: HubOfLoop) -> None:
+        self._hubs = hubs
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Handle the connection until it ends."""
+        self.scope = scope
+        hub = await self._hubs.running()
+        await receive()  # websocket.connect
+        connection = Connection(scope["hermes.grant"], speaks_v1=scope["hermes.v1"])
+        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if connection.speaks_v1 else None})
+        raw = scope.get("extensions", {}).get(RAW_EXTENSION)
+        if raw is None:
+            connection.outbound = QueuedOutbound(send, connection.on_cut)
+        else:
+            connection.outbound = RawOutbound(raw, connection.on_cut)
+            raw.on_drain = lambda slot_seconds: hub.drain(connection, slot_seconds)
+        code: int | None = None
+        try:
+            await self._join(hub, connection)
+            while (event := await receive())["type"] != "websocket.disconnect":
+                await self._obey(hub, connection, event)
+            code = event.get("code")
+        finally:
+            hub.leave(connection, code)
+            if isinstance(connection.outbound, QueuedOutbound):
+                await connection.outbound.aclose()
+
+    async def _join(self, hub: Hub, connection: Connection) -> None:
+        if hub.is_draining:
+            connection.close(Close.DRAINING, "draining")
+            return
+        position, malformed = _position(self.scope)
+        try:
+            await hub.join(connection, position, malformed=malformed)
+        except TooManyConnections:
+            connection.close(Close.TOO_MANY, "too many connections")
+        except Unavailable as error:
+            logger.warning("A join has to wait: %s", error)
+            connection.close(Close.UNAVAILABLE, "unavailable")
+
+    async def _obey(self, hub: Hub, connection: Connection, event: dict[str, Any]) -> None:
+        text = event.get("text")
+        try:
+            if text is None:
+                raise ClientError("binary", "Frames are text: JSON objects with an action.")
+            match protocol.parse_client_frame(text):
+                case SendMessage(data):
+                    await self._send_message(hub, connection, data)
+                case Refresh(token):
+                    await self._refresh(hub, connection, token)
+                case Recent(limit):
+                    connection.control(protocol.recent(await hub.recent(connection, limit)))
+        except ClientError as error:
+            connection.error(error.code, error.message)
+        except Unavailable as error:
+            logger.warning("A client's frame could not be obeyed: %s", error)
+            connection.error("unavailable", "That is not possible right now; try again.")
+
+    async def _send_message(self, hub: Hub, connection: Connection, data: str) -> None:
+        grant = connection.grant
+        if not await rooms.may_send(grant.room_id):
+            raise ClientError("send_not_allowed", "This room does not take messages from browsers.")
+        message = Message(id=uuid.uuid4().hex, user_id=grant.user_id, room_id=grant.room_id, data=data)
+        (result,) = await hub.publisher.publish(grant.stage, [message])
+        if isinstance(result, HistoryUnavailable):
+            raise result
+        connection.control(protocol.control("sent", {"id": message.id}))
+
+    async def _refresh(self, hub: Hub, connection: Connection, token: str) -> None:
+        old = connection.grant
+        try:
+            grant = await hub.authorizer.authorize(settings.HERMES_STAGES[old.stage], token)
+        except TokenRefused as refusal:
+            raise ClientError(
+                "token_refused", f"The new token was refused ({refusal}); the old one counts."
+            ) from refusal
+        if (grant.user, grant.room_id) != (old.user, old.room_id):
+            raise ClientError(
+                "token_refused", "The new token is another member's or another room's; the old one counts."
+            )
+        if grant.expires_at > time.time():
+            connection.refresh(grant)
+
+
+def _position(scope: dict[str, Any]) -> tuple[Position | None, bool]:
+    """Read a client's position from its handshake; the second value says that it is malformed."""
+    if not scope["hermes.v1"]:
+        return None, False  # the article's clients get what is live
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    try:
+        return parse_position(*(query[name][0] if name in query else None for name in ("epoch", "seq", "id"))), False
+    except ValueError:
+        return None, True

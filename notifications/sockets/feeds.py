@@ -1,0 +1,190 @@
+"""Feeds: this process's rooms, opened, brought up to date and closed. Owned by hub, asks stream.history, fills feeds.
+
+Whatever a hint says, what is delivered comes from here: single-flight reads of the histories, a bounded number at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from notifications.exceptions import HistoryUnavailable
+from notifications.sockets.feed import Feed
+from notifications.stream import keys
+from notifications.stream.history import History
+from notifications.stream.position import Position
+
+logger = logging.getLogger(__name__)
+
+READERS = 8  # histories read at once; the others wait their turn
+
+Key = tuple[str, str]  # stage and room
+
+
+class Feeds:
+    """The feeds of one process.
+
+    Args:
+        history: where the truth is.
+        layer: Channels' channel layer.
+    """
+
+    def __init__(self, history: History, layer: Any) -> None:
+        self._history = history
+        self._layer = layer
+        self._channel = ""
+        self._feeds: dict[Key, Feed] = {}
+        self._opening: dict[Key, asyncio.Task[Feed]] = {}
+        self._filling: dict[Feed, asyncio.Task[bool]] = {}
+        self._held: dict[Key, int] = {}
+        self._dirty: set[Feed] = set()
+        self._readers = asyncio.Semaphore(READERS)
+
+    def __iter__(self) -> Iterator[Feed]:
+        """Iterate over a copy: feeds come and go while a caller waits."""
+        return iter(list(self._feeds.values()))
+
+    def get(self, key: Key) -> Feed | None:
+        """Return a room's feed if this process has one."""
+        return self._feeds.get(key)
+
+    async def listen_on(self, channel: str) -> None:
+        """Have the layer send every room's hints to a channel of this process.
+
+        Args:
+            channel: a new one; what came to an earlier one is lost, and the follower must compare heads.
+        """
+        self._channel = channel
+        for key in list(self._feeds):
+            await self._layer.group_add(keys.group_name(*key), channel)
+
+    async def reach(self, key: Key, position: Position | None) -> Feed:
+        """Return a room's feed, open and able to answer a client that comes back.
+
+        Args:
+            key: stage and room.
+            position: where the client left off.
+
+        Raises:
+            HistoryUnavailable: Redis or the channel layer does not answer.
+        """
+        self._held[key] = self._held.get(key, 0) + 1  # nobody is in it yet, and it must not be closed
+        try:
+            feed = await self._open(key)
+            if position is None:
+                return feed
+            if position.epoch != feed.head.epoch or position.seq > feed.head.seq:
+                # The client has seen more than we have: another process was faster, or the history is another one.
+                await self.fill_now(feed)
+            if feed.needs_history(position):
+                await self.extend_back(feed)
+            return feed
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+
+    async def extend_back(self, feed: Feed) -> None:
+        """Make the ring reach back to the oldest entry retained.
+
+        Raises:
+            HistoryUnavailable: Redis does not answer.
+        """
+        async with self._readers:
+            if feed.is_whole:  # somebody who waited for the same has done it
+                return
+            page = await self._history.read(feed.stage, feed.room_id)
+        if not feed.extend_back(page):
+            await self.fill_now(feed)
+
+    def fill(self, feed: Feed) -> asyncio.Task[bool]:
+        """Ask the history for what a feed lacks; one read at a time, however many ask.
+
+        Returns:
+            A task whose result is whether the history answered.
+        """
+        task = self._filling.get(feed)
+        if task is None:
+            task = self._filling[feed] = asyncio.create_task(self._fill(feed), name="hermes-fill")
+            task.add_done_callback(lambda _: self._filling.pop(feed, None))
+        return task
+
+    async def fill_now(self, feed: Feed) -> None:
+        """Wait until a feed is where its history is.
+
+        Raises:
+            HistoryUnavailable: Redis does not answer.
+        """
+        if not await asyncio.shield(self.fill(feed)):
+            raise HistoryUnavailable(f"room {feed.room_id!r}: its history does not answer")
+
+    def mark(self, feed: Feed) -> None:
+        """Have a feed written at the end of this turn of the loop, so that entries that wait go out together."""
+        if feed.pending:
+            if not self._dirty:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._dirty.add(feed)
+
+    async def close_empty(self) -> None:
+        """Leave the rooms that nobody is in."""
+        for key, feed in list(self._feeds.items()):
+            if feed.connections or key in self._held or feed in self._filling:
+                continue
+            del self._feeds[key]
+            try:
+                # Who opens the room again meanwhile is served after us: the layer does one thing at a time.
+                await self._layer.group_discard(keys.group_name(*key), self._channel)
+            except Exception as error:  # hints of a room without a feed are dropped anyway
+                logger.debug("A group was not left: %s", type(error).__name__)
+
+    async def stop(self) -> None:
+        """Cancel what is being read."""
+        tasks: list[asyncio.Task[Any]] = [*self._opening.values(), *self._filling.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _open(self, key: Key) -> Feed:
+        feed = self._feeds.get(key)
+        if feed is not None:
+            return feed
+        opening = self._opening.get(key)
+        if opening is None:
+            opening = self._opening[key] = asyncio.create_task(self._begin(key), name="hermes-open")
+            opening.add_done_callback(lambda _: self._opening.pop(key, None))
+        return await asyncio.shield(opening)
+
+    async def _begin(self, key: Key) -> Feed:
+        stage, room_id = key
+        if not self._channel:
+            raise HistoryUnavailable("the channel layer has not answered yet")
+        # In this order: what is appended after the read is hinted to us, what was before is in what we read.
+        try:
+            await self._layer.group_add(keys.group_name(stage, room_id), self._channel)
+        except Exception as error:  # the layer's library names no exceptions of its own
+            raise HistoryUnavailable(f"the channel layer does not answer: {type(error).__name__}: {error}") from error
+        head = await self._history.open(stage, room_id)
+        feed = self._feeds[key] = Feed(stage, room_id, head)
+        return feed
+
+    async def _fill(self, feed: Feed) -> bool:
+        try:
+            async with self._readers:
+                asked_at = feed.head
+                page = await self._history.read(feed.stage, feed.room_id, asked_at.seq)
+                if not feed.adopt(page, asked_at):
+                    await self._history.open(feed.stage, feed.room_id)
+                    feed.restart(await self._history.read(feed.stage, feed.room_id))
+                    logger.warning("Room %r: its history is another one than before; clients were told.", feed.room_id)
+        except HistoryUnavailable as error:
+            logger.warning("Room %r: %s", feed.room_id, error)
+            return False
+        self.mark(feed)
+        return True
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, set()
+        for feed in dirty:
+            feed.flush()

@@ -1,0 +1,259 @@
+"""Hub: carries entries from the histories to this process's connections. Woken by hints, owns feeds, tells registry.
+
+The history is the truth and a hint only a wake-up call, so the hub works the same when hints are lost, repeated or out
+of order: what follows is delivered, what is known is dropped, and for everything else the history is asked.
+
+One task receives hints, one follows the histories, one keeps time; none is per connection and none per entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from channels.layers import get_channel_layer
+from django.conf import settings
+
+from notifications.access.authorizer import Authorizer
+from notifications.exceptions import HermesError, Unavailable
+from notifications.registry.connections import Registry
+from notifications.sockets import protocol
+from notifications.sockets.connection import Connection
+from notifications.sockets.feed import Feed
+from notifications.sockets.feeds import Feeds
+from notifications.sockets.follower import Follower
+from notifications.sockets.outbound import Batch
+from notifications.stream.entry import from_hint
+from notifications.stream.history import History
+from notifications.stream.position import Lost, Position, Resume
+from notifications.stream.publish import Publisher
+
+logger = logging.getLogger(__name__)
+
+HINTS_A_TURN = 32  # then others on the loop have their turn
+RESTART_SECONDS = 1.0
+JOIN_SECONDS = 10.0
+STOP_SECONDS = 8.0
+
+
+class TooManyConnections(HermesError):
+    """This member has as many connections as one may have; the new one is refused with 4109."""
+
+
+class Hub:
+    """The one object per server process that carries entries to its connections. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._layer: Any = get_channel_layer()
+        self._history = History()
+        self._feeds = Feeds(self._history, self._layer)
+        self._follower = Follower(self._feeds, self._history)
+        self._connections: set[Connection] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.publisher = Publisher(self._history)
+        self.authorizer = Authorizer()
+        self.registry = Registry(f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}")
+        self.is_draining = False
+
+    async def start(self) -> None:
+        """Begin to receive, follow and keep time; succeeds also while Redis, SQL or DynamoDB do not answer."""
+        await self.registry.start()
+        listening = asyncio.Event()
+        loops = {"receive": lambda: self._receive(listening), "follow": self._follower.run, "time": self._keep_time}
+        self._tasks = [asyncio.create_task(_forever(name, loop), name=f"hermes-{name}") for name, loop in loops.items()]
+        try:  # so that the first connection finds the channel layer subscribed
+            async with asyncio.timeout(RESTART_SECONDS):
+                await listening.wait()
+        except TimeoutError:
+            logger.warning("The channel layer does not answer yet; joins are told to come back until it does.")
+
+    async def stop(self) -> None:
+        """End every task, close the registry's rows and let go of Redis."""
+        self.is_draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._feeds.stop()
+        await self.registry.stop(STOP_SECONDS)
+        await self.authorizer.aclose()
+        await self._history.aclose()
+
+    async def join(self, connection: Connection, position: Position | None, *, malformed: bool = False) -> None:
+        """Let a connection have its room's entries: what it missed, then what comes.
+
+        Args:
+            connection: accepted, with its outbound.
+            position: where it left off.
+            malformed: it showed a position that means nothing; it is told `lost(epoch)`.
+
+        Raises:
+            Unavailable: the room's history cannot be opened or read now.
+            TooManyConnections: the member has as many as one may have.
+        """
+        grant = connection.grant
+        try:
+            async with asyncio.timeout(JOIN_SECONDS):
+                feed = await self._feeds.reach((grant.stage, grant.room_id), position)
+                if malformed and not feed.is_whole:
+                    await self._feeds.extend_back(feed)
+        except TimeoutError as error:
+            raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
+        # From here on nothing waits, so that no entry can slip between the replay and what comes live.
+        if len(feed.by_user.get(connection.user, ())) >= settings.HERMES_CONNECTIONS_PER_USER:
+            raise TooManyConnections(f"{settings.HERMES_CONNECTIONS_PER_USER} connections are open")
+        feed.flush()
+        if malformed:
+            how = Resume(after=feed.ring.before.seq, lost=Lost.EPOCH)
+        else:
+            how = feed.resume(position) or Resume(after=feed.ring.before.seq, lost=Lost.UNAVAILABLE)
+        if connection.speaks_v1:
+            self._greet(connection, feed, how)
+        feed.add(connection)
+        self._connections.add(connection)
+        self.registry.opened(connection.record)
+
+    def leave(self, connection: Connection, code: int | None) -> None:
+        """Forget a connection; a second time does nothing.
+
+        Args:
+            code: why it ended, if Hermes had no reason of its own.
+        """
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        feed = self._feed_of(connection)
+        if feed is not None:  # the time-keeper closes empty feeds a little later: a reload comes right back
+            feed.remove(connection)
+        self.registry.closed(connection.id, connection.close_code if connection.is_closing else code)
+
+    async def recent(self, connection: Connection, limit: int) -> list[bytes]:
+        """Return the texts of the last entries of a connection's room that its member may see, oldest first.
+
+        Raises:
+            Unavailable: the history cannot be read now.
+        """
+        feed = await self._feeds.reach((connection.grant.stage, connection.grant.room_id), None)
+        if not feed.is_whole:
+            await self._feeds.extend_back(feed)
+        return feed.recent(connection.user, limit)
+
+    def drain(self, connection: Connection, slot_seconds: float) -> None:
+        """Tell a connection that this process goes away, and when to come back."""
+        self.is_draining = True
+        feed = self._feed_of(connection)
+        if feed is not None:
+            feed.flush()
+            connection.goodbye(feed.head, slot_seconds)
+
+    def _feed_of(self, connection: Connection) -> Feed | None:
+        return self._feeds.get((connection.grant.stage, connection.grant.room_id))
+
+    def _greet(self, connection: Connection, feed: Feed, how: Resume) -> None:
+        how, start, texts = feed.replay(how, connection.user)
+        greeting = protocol.hello(
+            how,
+            start,
+            len(texts),
+            ping_s=settings.HERMES_PING_SECONDS,
+            expires_in_s=max(0, int(connection.grant.expires_at - time.time())),
+            connection_id=connection.id,
+            user_id=connection.grant.user_id,
+            room_id=connection.grant.room_id,
+        )
+        # The last entries may have been for others: the ping takes this member to the room's position all the same.
+        end = [] if start == feed.head else [protocol.control("ping", protocol.place(feed.head))]
+        connection.outbound.write(Batch([greeting, *texts, *end]))
+
+    async def _receive(self, listening: asyncio.Event) -> None:
+        """Take hints from the channel layer, for ever."""
+        channel = await self._layer.new_channel()
+        await self._feeds.listen_on(channel)
+        self._follower.compare_soon()
+        listening.set()
+        count = 0
+        while True:
+            # Never with a deadline around it: a cancelled receive unsubscribes the channel.
+            hint = await self._layer.receive(channel)
+            try:
+                feed = self._feeds.get((hint["stage"], hint["room"]))
+                if feed is not None:
+                    if not feed.take(from_hint(hint), hint["seq"]):
+                        self._feeds.fill(feed)
+                    self._feeds.mark(feed)
+            except (KeyError, TypeError, ValueError):
+                # Another release's hint, perhaps; the follower finds what it spoke of.
+                logger.warning("A hint was not understood and is ignored.")
+            count += 1
+            if count % HINTS_A_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _keep_time(self) -> None:
+        """Once a second: pings in their turn, tokens that end, readers that stall, rooms that nobody is in."""
+        second = 0
+        while True:
+            await asyncio.sleep(1.0)
+            second += 1
+            now, loop_now = time.time(), asyncio.get_running_loop().time()
+            interval = settings.HERMES_PING_SECONDS
+            pings: dict[Feed, Batch] = {}
+            for connection in list(self._connections):
+                connection.outbound.check_progress(loop_now)
+                connection.keep_time(now)
+                if hash(connection) % interval == second % interval:
+                    self._ping(connection, pings)
+            await self._feeds.close_empty()
+
+    def _ping(self, connection: Connection, pings: dict[Feed, Batch]) -> None:
+        feed = self._feed_of(connection)
+        if connection.is_closing or feed is None:
+            return
+        if not connection.speaks_v1:
+            connection.outbound.ping()
+            return
+        feed.flush()  # a position is told only behind the entries that it counts
+        if feed not in pings:
+            pings[feed] = Batch([protocol.control("ping", protocol.place(feed.head))])
+        connection.outbound.write(pings[feed])
+
+
+async def _forever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop that must not end; an error in it is logged, and it begins again."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            logger.exception("The hub's %s loop failed and begins again.", name)
+        await asyncio.sleep(RESTART_SECONDS)
+
+
+class HubOfLoop:
+    """One hub per event loop, begun by whoever comes first: a lifespan, or a connection where the server has none."""
+
+    def __init__(self) -> None:
+        self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+        self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+
+    async def running(self) -> Hub:
+        """Return the running loop's hub, started."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._hubs:
+            async with self._locks.setdefault(loop, asyncio.Lock()):
+                if loop not in self._hubs:
+                    hub = Hub()
+                    await hub.start()
+                    self._hubs[loop] = hub
+        return self._hubs[loop]
+
+    async def stop(self) -> None:
+        """Stop the running loop's hub, if it has one."""
+        loop = asyncio.get_running_loop()
+        hub = self._hubs.pop(loop, None)
+        self._locks.pop(loop, None)
+        if hub is not None:
+            await hub.stop()

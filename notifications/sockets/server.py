@@ -1,0 +1,116 @@
+"""Server: uvicorn's WebSocket protocol with a raw side, so that a frame made once is written straight to sockets.
+
+Chosen by `manage.py serve`; found by sockets.consumer in ``scope["extensions"]``. uvicorn stays the owner of handshake,
+parsing and closing; what goes past it is only the write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from notifications.sockets.outbound import RAW_EXTENSION
+from notifications.sockets.protocol import Close
+
+SEND_BUFFER = 128 * 1024  # bytes in the kernel per socket; without a limit Linux lets it grow to megabytes
+USER_TIMEOUT_MS = 20_000  # unacknowledged writes end a connection whose peer is gone without a word
+FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
+
+
+class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol, and `RawSocket` for outbound."""
+
+    # Seconds over which the connections of a process that stops are closed, and over which clients come back.
+    drain_seconds = 5.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Limit what the kernel buffers for a reader that does not read."""
+        super().connection_made(transport)
+        self.on_drain: Callable[[float], None] | None = None
+        self.drain_timer: asyncio.TimerHandle | None = None
+        self.transport.set_write_buffer_limits(high=1024 * 1024)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a planned close."""
+        if self.drain_timer is not None:
+            self.drain_timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_connect(self, event: Any) -> None:
+        """Offer the raw side to the application; its task starts after this."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions[RAW_EXTENSION] = self
+
+    def write(self, data: bytes) -> int:
+        """Hand whole frames to the transport; see `outbound.RawSocket`."""
+        if self.close_sent or self.transport.is_closing():
+            return 0
+        self.transport.write(data)
+        return self.transport.get_write_buffer_size()
+
+    def buffered(self) -> int:
+        """How many bytes wait in the transport's buffer."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame and give the client ten seconds to answer it, as uvicorn does for ASGI's close."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def abort(self) -> None:
+        """Drop the connection and what waits in its buffer."""
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The process stops: say goodbye now, close at a moment of this connection's own."""
+        if self.on_drain is None or self.close_sent or self.drain_timer is not None:
+            super().shutdown()
+            return
+        self.on_drain(self.drain_seconds)
+        delay = FRAMES_GRACE + random.uniform(0, max(0.0, self.drain_seconds - FRAMES_GRACE))  # noqa: S311  spreading load
+        self.drain_timer = self.loop.call_later(delay, self.close, int(Close.DRAINING), "draining")
+
+
+def listening_socket(host: str, port: int, backlog: int = 2048) -> socket.socket:
+    """Bind a socket whose connections inherit our limits.
+
+    Args:
+        host: a name or address; port: 0 for any.
+
+    Returns:
+        The socket, to be shared by the workers.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+        0
+    ]
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        listener.bind(address)
+        listener.listen(backlog)
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
