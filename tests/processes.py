@@ -140,14 +140,14 @@ class Hermes:
         """Kill the relay as a crash would."""
         self.processes["relay"].kill()
 
-    def is_alive(self) -> bool:
-        """Return whether the server answers at all."""
-        return self.status("/healthz") == 200
+    def is_alive(self, url: str = "") -> bool:
+        """Return whether the server, or another one at ``url``, answers at all."""
+        return self.status("/healthz", url) == 200
 
-    def status(self, path: str) -> int:
+    def status(self, path: str, url: str = "") -> int:
         """Return the HTTP status of a page, or 0 if nobody answers."""
         try:
-            return self.request("GET", path)[0]
+            return self.request("GET", path, url=url)[0]
         except (OSError, http.client.HTTPException):
             return 0
 
@@ -216,9 +216,9 @@ class Hermes:
         answer: dict[str, Any] = json.loads(text)
         return answer
 
-    def token(self, user: str, **body: Any) -> str:
+    def token(self, user: str, url: str = "", **body: Any) -> str:
         """Return a fresh token of a member."""
-        return str(self.token_response(user, **body)["token"])
+        return str(self.token_response(user, url, **body)["token"])
 
     # ── What a producer does, and what can be looked up behind the scenes ────────────────────────────────────────────
     def client(self, service: str) -> Any:
