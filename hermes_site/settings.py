@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from hermes_site.admin_look import UNFOLD  # noqa: F401  read by unfold from here
 from notifications.conf import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -34,6 +35,7 @@ CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS", [])
 INSTALLED_APPS = [
     "daphne",  # first: it replaces `runserver` with one that speaks WebSocket
     "unfold",  # before django.contrib.admin, whose templates it restyles
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -117,6 +119,18 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+else:
+    # A database host that vanished must fail in seconds: the kernel's own patience is a quarter of an hour to two
+    # hours, and the registry's one thread, a page, or the end of a process would wait for it.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "options": "-c lock_timeout=10000",
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 
 # ── Stages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 HERMES_STAGES = env.stages()
@@ -184,6 +198,9 @@ HERMES_LEASE_SECONDS = env.integer("HERMES_LEASE_SECONDS", 30, minimum=3, maximu
 HERMES_AUDIT_DAYS = env.integer("HERMES_AUDIT_DAYS", 90, minimum=1)
 HERMES_CLOSED_ROWS_DAYS = env.integer("HERMES_CLOSED_ROWS_DAYS", 30, minimum=1)
 
+# ── Health and the admin ─────────────────────────────────────────────────────────────────────────────────────────────
+HERMES_METRICS_TOKEN = env.text("HERMES_METRICS_TOKEN")
+
 # ── Logs: one line an event; no token, secret or payload ─────────────────────────────────────────────────────────────
 HERMES_LOG_FORMAT = env.choice("HERMES_LOG_FORMAT", "human", ("human", "json"))
 LOGGING = {
@@ -205,6 +222,6 @@ LOGGING = {
     "loggers": {
         # These bring handlers of their own, which would log a WebSocket's query string, and with it its token.
         name: {"handlers": [], "propagate": True}
-        for name in ("django", "django.server", "django.channels.server", "daphne", "uvicorn.error", "uvicorn.access")
+        for name in ("django", "django.server", "django.channels.server", "daphne", "uvicorn.access")
     },
 }

@@ -1,0 +1,175 @@
+"""Health: does this process live, and does what it needs answer. Called by urls; probes every room's outside."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import prometheus_client
+from django.conf import settings
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from notifications.access import token_store
+from notifications.conf import Stage
+from notifications.intake import queue
+from notifications.registry import mirror
+from notifications.stream import history
+
+logger = logging.getLogger(__name__)
+
+# Load balancers give up after 2 to 5 seconds; what takes longer than this is of no use to a browser either.
+DEADLINE_SECONDS = 1.5
+# Many balancers may ask at once and often: each part is asked once a second.
+CACHE_SECONDS = 1.0
+
+Probe = Callable[[], object]
+Report = dict[str, Any]
+
+
+class Readiness:
+    """Asks every part at once, each in a thread of its own, with one deadline; who asks meanwhile shares the answer.
+
+    A part that hangs keeps its one thread and gets no second, so that an outage costs no more threads than parts.
+
+    Args:
+        probes: a blocking function for each part; it raises when the part does not answer.
+        deadline: how long a part may take, in seconds.
+        cached: how long a report stays good, in seconds.
+    """
+
+    def __init__(
+        self, probes: Mapping[str, Probe], *, deadline: float = DEADLINE_SECONDS, cached: float = CACHE_SECONDS
+    ) -> None:
+        self._probes = probes
+        self._deadline = deadline
+        self._cached = cached
+        self._lock = threading.Lock()
+        self._rounds = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hermes-readiness")
+        self._threads = ThreadPoolExecutor(max_workers=len(probes), thread_name_prefix="hermes-probe")
+        self._asked: dict[str, Future[float]] = {}
+        self._report: Future[Report] | None = None
+        self._reported_at = float("-inf")
+        self._failing: set[str] = set()
+
+    def report(self) -> Future[Report]:
+        """Return the running or the last report, or begin one.
+
+        Returns:
+            ``{"status": "ready" or "degraded", "checks": {part: {"ok": bool, "ms": float}}}``; names no address and
+            no error, because everybody may read it.
+        """
+        with self._lock:
+            stale = time.monotonic() - self._reported_at >= self._cached
+            if self._report is None or (self._report.done() and stale):
+                self._report = self._rounds.submit(self._round)
+            return self._report
+
+    def close(self) -> None:
+        """End the threads; one that hangs ends by itself."""
+        self._rounds.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
+
+    def _round(self) -> Report:
+        for part, probe in self._probes.items():
+            if part not in self._asked:
+                self._asked[part] = self._threads.submit(_seconds, probe)
+        wait(self._asked.values(), timeout=self._deadline)
+        checks = {part: self._check(part) for part in self._probes}
+        self._reported_at = time.monotonic()
+        ready = all(check["ok"] for check in checks.values())
+        return {"status": "ready" if ready else "degraded", "checks": checks}
+
+    def _check(self, part: str) -> dict[str, Any]:
+        seconds, reason = self._deadline, "no answer in time"
+        if self._asked[part].done():
+            answer = self._asked.pop(part)
+            if (error := answer.exception()) is not None:
+                reason = type(error).__name__
+            elif (seconds := answer.result()) <= self._deadline:
+                reason = ""
+        if reason and part not in self._failing:
+            self._failing.add(part)
+            logger.warning("not ready: %s (%s)", part, reason)
+        elif not reason and part in self._failing:
+            self._failing.remove(part)
+            logger.info("ready again: %s", part)
+        return {"ok": not reason, "ms": round(seconds * 1000, 1)}
+
+
+def _seconds(probe: Probe) -> float:
+    begun = time.monotonic()
+    probe()
+    return time.monotonic() - begun
+
+
+def probe_database() -> None:
+    """Ask the database for a row.
+
+    Raises:
+        django.db.Error: it does not answer.
+    """
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        connection.close()
+
+
+def probe_tables(stage: Stage) -> None:
+    """Read from the stage's three tables.
+
+    Raises:
+        StoreUnavailable: one of them cannot be read.
+    """
+    token_store.probe(stage)
+    mirror.probe(stage)
+
+
+@functools.cache
+def readiness() -> Readiness:
+    """Return this process's readiness: database, Redis, and SQS and DynamoDB of every stage."""
+    probes: dict[str, Probe] = {"database": probe_database, "redis": history.probe_sync}
+    for name, stage in settings.HERMES_STAGES.items():
+        probes[f"sqs.{name}"] = functools.partial(queue.probe, stage)
+        probes[f"dynamodb.{name}"] = functools.partial(probe_tables, stage)
+    return Readiness(probes)
+
+
+@require_safe
+@never_cache
+async def healthz(request: HttpRequest) -> HttpResponse:
+    """Answer that the process and its event loop live; asks nobody."""
+    return JsonResponse({"status": "alive"})
+
+
+@require_safe
+@never_cache
+async def readyz(request: HttpRequest) -> HttpResponse:
+    """Answer 200 if everything that Hermes needs answers, else 503; the body says what does not."""
+    report = await asyncio.wrap_future(readiness().report())
+    return JsonResponse(report, status=200 if report["status"] == "ready" else 503)
+
+
+@require_safe
+@never_cache
+async def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer this process's metrics to who brings ``HERMES_METRICS_TOKEN`` as a bearer token; 404 if there is none.
+
+    Never open to loopback alone: behind a reverse proxy on this host, everybody comes from there.
+    """
+    token: str = settings.HERMES_METRICS_TOKEN
+    if not token:
+        return HttpResponse(status=404)
+    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode()):
+        return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
+    return HttpResponse(prometheus_client.generate_latest(), content_type=prometheus_client.CONTENT_TYPE_LATEST)
