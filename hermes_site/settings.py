@@ -223,5 +223,9 @@ LOGGING = {
         # These bring handlers of their own, which would log a WebSocket's query string, and with it its token.
         name: {"handlers": [], "propagate": True}
         for name in ("django", "django.server", "django.channels.server", "daphne", "uvicorn.access")
+    }
+    | {
+        "uvicorn.error": {"level": "WARNING"},  # three lines a connection, and none of them ours
+        "botocore": {"level": "WARNING"},  # where it found its credentials, for every client
     },
 }

@@ -2,3 +2,106 @@
 
 `manage.py check`, `serve` and `relay_sqs` run them; docs/settings.md lists the ids.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from notifications.conf import Stage
+
+SECRET_BYTES = 64  # RFC 7518, section 3.2: an HS512 key has at least the size of its hash
+PASSCODE_BYTES = 32  # its digest is stored at bcrypt cost 5, which only a guessless passcode allows
+MUST_DIFFER = {
+    "queue_name": "HERMES_QUEUE_NAME",
+    "dlq_name": "HERMES_DLQ_NAME",
+    "tokens_table": "HERMES_TOKENS_TABLE",
+    "jwt_secret": "HERMES_JWT_SECRET",
+    "passcode": "HERMES_PASSCODE",
+}
+
+
+@register("hermes")
+def check_settings(app_configs: Sequence[AppConfig] | None, **options: Any) -> list[CheckMessage]:
+    """Judge the settings together."""
+    stages: dict[str, Stage] = settings.HERMES_STAGES
+    messages = [message for stage in stages.values() for message in _stage(stage)]
+    return [*messages, *_apart(list(stages.values())), *_times()]
+
+
+def _stage(stage: Stage) -> Iterator[CheckMessage]:
+    secrets = (
+        ("HERMES_JWT_SECRET", stage.jwt_secret, SECRET_BYTES, "E001", "E002"),
+        ("HERMES_PASSCODE", stage.passcode, PASSCODE_BYTES, "E003", "E004"),
+    )
+    for name, value, minimum, absent, short in secrets:
+        cure = f"Set {name} (or {name}_FILE) to at least {minimum} random bytes."
+        if not value:
+            yield Error(f"Stage {stage.name}: {name} is not set.", hint=cure, id=f"hermes.{absent}")
+        elif len(value.encode()) < minimum and not settings.HERMES_ACCEPT_SHORT_SECRETS:
+            yield Error(
+                f"Stage {stage.name}: {name} has fewer than {minimum} bytes.",
+                hint=f"{cure} HERMES_ACCEPT_SHORT_SECRETS=true accepts one that other issuers still use.",
+                id=f"hermes.{short}",
+            )
+    if stage.queue_name == stage.dlq_name:
+        yield Error(
+            f"Stage {stage.name}: queue and dead-letter queue are the same.",
+            hint="Give HERMES_DLQ_NAME a name of its own: refused messages would come back for ever.",
+            id="hermes.E006",
+        )
+    if stage.queue_name.endswith(".fifo") != stage.dlq_name.endswith(".fifo"):
+        yield Error(
+            f"Stage {stage.name}: a FIFO queue needs a FIFO dead-letter queue, and a standard queue a standard one.",
+            hint="End both HERMES_QUEUE_NAME and HERMES_DLQ_NAME with .fifo, or neither.",
+            id="hermes.E007",
+        )
+    if len({stage.connections_table, stage.tokens_table, stage.audit_table}) < 3:
+        yield Error(
+            f"Stage {stage.name}: connections, tokens and audit need a table each.",
+            hint="HERMES_CONNECTIONS_TABLE, HERMES_TOKENS_TABLE and HERMES_AUDIT_TABLE must differ.",
+            id="hermes.E008",
+        )
+
+
+def _apart(stages: list[Stage]) -> Iterator[CheckMessage]:
+    for attribute, name in MUST_DIFFER.items():
+        values = [value for stage in stages if (value := getattr(stage, attribute))]
+        if len(set(values)) < len(values):
+            yield Error(
+                f"Two stages have the same {name}.",
+                hint=f"Set {name}_<STAGE> for each stage: rooms must never cross stages.",
+                id="hermes.E005",
+            )
+
+
+def _times() -> Iterator[CheckMessage]:
+    lifetime = settings.HERMES_VISIBILITY_SECONDS * settings.HERMES_MAX_RECEIVES
+    if settings.HERMES_IDEMPOTENCY_SECONDS <= lifetime:
+        yield Error(
+            "HERMES_IDEMPOTENCY_SECONDS is not longer than HERMES_VISIBILITY_SECONDS × HERMES_MAX_RECEIVES.",
+            hint=f"Make it more than {lifetime}: SQS may deliver a message again until then, and it would show twice.",
+            id="hermes.E009",
+        )
+    if settings.HERMES_VISIBILITY_SECONDS < 2 * (settings.HERMES_WAIT_SECONDS + 5):
+        yield Error(
+            "HERMES_VISIBILITY_SECONDS is too short for HERMES_WAIT_SECONDS.",
+            hint="Make it at least twice the poll plus five seconds: messages would be received again while in hand.",
+            id="hermes.E010",
+        )
+    if settings.HERMES_TOKEN_TTL > settings.HERMES_TOKEN_MAX_TTL:
+        yield Error(
+            "HERMES_TOKEN_TTL is longer than HERMES_TOKEN_MAX_TTL.",
+            hint="Hermes would refuse the tokens that it gives.",
+            id="hermes.E011",
+        )
+    if settings.HERMES_MAX_RECEIVES == 1:
+        yield Warning(
+            "HERMES_MAX_RECEIVES=1 sends a message to the dead-letter queue after any single failure.",
+            hint="Make it 5 or more.",
+            id="hermes.W001",
+        )
