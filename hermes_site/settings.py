@@ -95,7 +95,8 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR_DIR / "static"
+# Without hashed names nothing is collected, and WhiteNoise would warn of a directory that is not there.
+STATIC_ROOT = VAR_DIR / "static" if env.boolean("HERMES_HASHED_STATIC", False) else None
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

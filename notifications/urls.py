@@ -11,4 +11,5 @@ urlpatterns = [
     path("notifications/token", views.token, name="hermes-token"),
     path("healthz", health.healthz, name="hermes-healthz"),
     path("readyz", health.readyz, name="hermes-readyz"),
+    path("metrics", health.metrics, name="hermes-metrics"),
 ]
