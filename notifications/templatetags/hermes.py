@@ -1,4 +1,4 @@
-"""The tag `{% hermes %}`: puts the toolkit into a page. Asks access.views for the room, stream.history for the position."""
+"""The tag `{% hermes %}`: puts the toolkit into a page. Asks access.views for the room, history for the position."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def hermes_tag(context: Context, room: str | None = None, stage: str | None = No
     """
     request = context.get("request")
     if not isinstance(request, HttpRequest) or not getattr(request, "user", None) or not request.user.is_authenticated:
-        return mark_safe("<!-- hermes: nobody is signed in -->")  # noqa: S308  a constant
+        return mark_safe("<!-- hermes: nobody is signed in -->")
     try:
         return _elements(_configuration(request, room, stage, inline_token))
     except NoRoom as error:
         return format_html("<!-- hermes: {} -->", error.code)
     except Exception:
         logger.exception("A page goes without notifications.")
-        return mark_safe("<!-- hermes: unavailable -->")  # noqa: S308  a constant
+        return mark_safe("<!-- hermes: unavailable -->")
 
 
 def _configuration(request: HttpRequest, room: str | None, stage: str | None, inline_token: bool) -> dict[str, Any]:

@@ -78,9 +78,10 @@ function measure(entry) {
   requestAnimationFrame(() => way?.classList.add("lit"));
 }
 
-if (hermes) {
+const current = hermes;
+if (current) {
   const pill = byId("state");
-  hermes.on("hermes.state", ({ state, reason, retry_in_ms }) => {
+  current.on("hermes.state", ({ state, reason, retry_in_ms }) => {
     const name = STATES[/** @type {keyof typeof STATES} */ (state)];
     if (pill) {
       pill.dataset.state = state;
@@ -89,16 +90,16 @@ if (hermes) {
     say("connection", name);
     if (state === "waiting" || state === "offline") say("connection-note", `next try in ${Math.ceil((retry_in_ms ?? 0) / 1000)} s`);
     if (state === "closed") say("connection-note", reason ?? "");
-    if (state === "open") void hermes.recent(FEED).then((entries) => entries.forEach((entry) => addToFeed(entry, false)), () => {});
+    if (state === "open") void current.recent(FEED).then((entries) => entries.forEach((entry) => addToFeed(entry, false)), () => {});
   });
-  hermes.on("hermes.hello", ({ status, replayed }) => {
+  current.on("hermes.hello", ({ status, replayed }) => {
     const back = { fresh: "from now on", recovered: `caught up, ${replayed} replayed`, lost: "some entries are lost" };
     say("connection-note", back[/** @type {keyof typeof back} */ (status)] ?? "");
     showPosition();
   });
-  hermes.on("hermes.ping", showPosition);
-  hermes.on("hermes.lost", ({ reason }) => say("received-note", `some were lost (${reason})`));
-  hermes.on("*", (_message, entry) => {
+  current.on("hermes.ping", showPosition);
+  current.on("hermes.lost", ({ reason }) => say("received-note", `some were lost (${reason})`));
+  current.on("*", (_message, entry) => {
     received += 1;
     say("received", `${received}`);
     showPosition();

@@ -144,9 +144,10 @@ export class Hermes {
    */
   recent(limit = 50) {
     return new Promise((resolve, reject) => {
-      if (!this.#connection.send({ action: "recent", limit })) return reject(new Error("Hermes is not connected."));
+      if (this.state !== "open") return reject(new Error("Hermes is not connected."));
       const timer = this.#host.setTimeout(() => this.#giveUpRecent(), RECENT_MS);
       this.#recent.push({ resolve, reject, timer });
+      this.#connection.send({ action: "recent", limit });
     });
   }
 
