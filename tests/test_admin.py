@@ -1,0 +1,245 @@
+"""The admin as people use it: who may see and do what, filters that find, actions that go through SQS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db.models.functions import Now
+from django.test import Client
+from django.urls import reverse
+
+from notifications.exceptions import QueueUnavailable
+from notifications.intake.queue import Queue
+from notifications.models import Connection, Membership, Room, Server
+
+pytestmark = pytest.mark.django_db
+CONNECTIONS = "admin:notifications_connection_changelist"
+ROOMS = "admin:notifications_room_changelist"
+
+
+@pytest.fixture
+def staff(client: Client) -> Callable[..., Client]:
+    """Return a function that signs in a member of staff with these permissions; ``None``: with all."""
+
+    def sign_in(*permissions: str | None) -> Client:
+        user = User.objects.create_user("dana", is_staff=True, is_superuser=permissions == (None,))
+        user.user_permissions.set(Permission.objects.filter(codename__in=[each for each in permissions if each]))
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def connected() -> None:
+    """Alice and Bob in acme, Alice gone; Charlie in globex, in production."""
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    rows = [("alice", "acme", "development"), ("bob", "acme", "development"), ("charlie", "globex", "production")]
+    for number, (user, room, stage) in enumerate(rows):
+        Connection.objects.create(
+            connection_id=f"connection-of-{user}",
+            stage=stage,
+            room_id=room,
+            user_id=user,
+            server_id="server-a",
+            opened_at=begin + timedelta(days=number),
+            closed_at=begin + timedelta(days=9) if user == "alice" else None,
+            close_code=1001 if user == "alice" else None,
+        )
+
+
+def shown(client: Client, **query: str) -> set[str]:
+    """Return the users whose connections the list shows."""
+    response = client.get(reverse(CONNECTIONS), query)
+    assert response.status_code == 200
+    return {connection.user_id for connection in response.context["cl"].result_list}
+
+
+@pytest.mark.parametrize(
+    ("query", "users"),
+    [
+        ({}, {"alice", "bob", "charlie"}),
+        ({"state": "open"}, {"bob", "charlie"}),
+        ({"state": "closed"}, {"alice"}),
+        ({"room": "acme"}, {"alice", "bob"}),
+        ({"room": " acme "}, {"alice", "bob"}),
+        ({"room": "acm"}, set()),
+        ({"user": "charlie"}, {"charlie"}),
+        ({"stage": "production"}, {"charlie"}),
+        ({"room": "acme", "state": "open"}, {"bob"}),
+        ({"q": "globex"}, {"charlie"}),
+        ({"q": "connection-of-bob"}, {"bob"}),
+        ({"q": "nobody"}, set()),
+        ({"opened_at__year": "2026", "opened_at__month": "3", "opened_at__day": "2"}, {"bob"}),
+    ],
+)
+def test_connections_are_found_by_room_user_state_stage_and_day(
+    staff: Callable[..., Client], connected: None, query: dict[str, str], users: set[str]
+) -> None:
+    assert shown(staff("view_connection"), **query) == users
+
+
+def test_connections_are_shown_and_never_edited_not_even_by_a_superuser(
+    staff: Callable[..., Client], connected: None
+) -> None:
+    client, row = staff(None), ("connection-of-bob",)
+    page = client.get(reverse("admin:notifications_connection_change", args=row))
+    assert page.status_code == 200
+    assert b'name="_save"' not in page.content
+    assert client.get(reverse("admin:notifications_connection_add")).status_code == 403
+    assert client.post(reverse("admin:notifications_connection_change", args=row), {}).status_code == 403
+    assert client.post(reverse("admin:notifications_connection_delete", args=row), {"post": "yes"}).status_code == 403
+    assert b"delete_selected" not in client.get(reverse(CONNECTIONS)).content
+    assert Connection.objects.count() == 3
+
+
+@pytest.mark.parametrize("model", ["connection", "server", "room", "membership"])
+def test_a_page_is_for_who_may_view_it(staff: Callable[..., Client], model: str) -> None:
+    page = reverse(f"admin:notifications_{model}_changelist")
+    client = staff(f"view_{model}")
+    assert client.get(page).status_code == 200
+    client.force_login(User.objects.create_user("erin", is_staff=True))
+    assert client.get(page).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "admin:index",
+        "admin:auth_user_changelist",
+        "admin:auth_user_add",
+        "admin:auth_group_changelist",
+        "admin:notifications_room_add",
+        "admin:notifications_membership_add",
+    ],
+)
+def test_every_page_opens(staff: Callable[..., Client], page: str) -> None:
+    assert staff(None).get(reverse(page)).status_code == 200
+
+
+def test_the_list_costs_as_many_queries_for_many_connections_as_for_few(
+    staff: Callable[..., Client], connected: None, django_assert_max_num_queries: Any
+) -> None:
+    client = staff("view_connection")
+    rows = [
+        Connection(connection_id=f"c-{n}", stage="development", room_id=f"r{n}", user_id=f"u{n}", server_id="s")
+        for n in range(300)
+    ]
+    Connection.objects.bulk_create(rows)
+    with django_assert_max_num_queries(8):
+        assert client.get(reverse(CONNECTIONS)).status_code == 200
+
+
+def test_a_server_is_shown_with_its_lease_and_its_open_connections(
+    staff: Callable[..., Client], connected: None
+) -> None:
+    for server_id, left in (("server-a", 30), ("server-b", -30)):
+        until = Now() + timedelta(seconds=left)
+        Server.objects.create(server_id=server_id, host="web-1", pid=42, started_at=Now(), lease_until=until)
+    response = staff("view_server").get(reverse("admin:notifications_server_changelist"))
+    admin = response.context["cl"].model_admin
+    servers = {server.server_id: server for server in response.context["cl"].result_list}
+    assert {name: (admin.lease(each), each.connections) for name, each in servers.items()} == {
+        "server-a": ("alive", 2),
+        "server-b": ("run out", 0),
+    }
+
+
+def test_a_room_is_listed_with_its_members_and_edited_with_them(
+    staff: Callable[..., Client], alice: Any, bob: Any, charlie: Any
+) -> None:
+    Room.objects.create(code="empty")
+    client = staff(None)
+    rooms = client.get(reverse(ROOMS)).context["cl"].result_list
+    assert {room.code: room.members for room in rooms} == {"acme": 2, "globex": 1, "empty": 0}
+    acme = Room.objects.get(code="acme")
+    page = reverse("admin:notifications_room_change", args=(acme.pk,))
+    assert b"memberships-0-user" in client.get(page).content
+    membership = Membership.objects.get(user=bob)
+    form = {
+        "code": "acme",
+        "name": "Acme Inc.",
+        "memberships-TOTAL_FORMS": "1",
+        "memberships-INITIAL_FORMS": "1",
+        "memberships-0-id": str(membership.pk),
+        "memberships-0-room": str(acme.pk),
+        "memberships-0-user": str(bob.pk),
+        "memberships-0-DELETE": "on",
+    }
+    assert client.post(page, form).status_code == 302
+    acme.refresh_from_db()
+    assert (acme.name, acme.allow_client_send, acme.memberships.count()) == ("Acme Inc.", False, 1)
+
+
+def test_a_room_with_a_control_character_is_refused_by_the_form(staff: Callable[..., Client]) -> None:
+    form = {"code": "ac\x07me", "memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
+    response = staff(None).post(reverse("admin:notifications_room_add"), form)
+    assert response.status_code == 200
+    assert not Room.objects.exists()
+
+
+def send_test(client: Client, *rooms: Room) -> Any:
+    """Choose rooms in the list and run the action."""
+    form = {"action": "send_test_message", "_selected_action": [str(room.pk) for room in rooms]}
+    return client.post(reverse(ROOMS), form, follow=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_test_message_goes_through_sqs_and_into_the_log(
+    staff: Callable[..., Client], aws: Any, stage: Any, alice: Any
+) -> None:
+    room = Room.objects.get(code="acme")
+    response = send_test(staff("view_room", "send_message"), room)
+    assert [str(message) for message in response.context["messages"]] == ["A test message is on its way to acme."]
+    url = aws.sqs.get_queue_url(QueueName=stage.queue_name)["QueueUrl"]
+    (message,) = aws.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    body = json.loads(message["Body"])
+    dana = User.objects.get(username="dana")
+    assert (body["room_id"], body["user_id"], body["data"]["type"]) == ("acme", dana.pk, "info")
+    assert "dana" in body["data"]["data"]["text"]
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id, entry.get_change_message()) == (dana, str(room.pk), "Sent a test message.")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_who_may_send_messages_can_send_a_test_message(
+    staff: Callable[..., Client], aws: Any, stage: Any, alice: Any
+) -> None:
+    client = staff("view_room", "change_room")
+    assert b"send_test_message" not in client.get(reverse(ROOMS)).content
+    send_test(client, Room.objects.get(code="acme"))
+    url = aws.sqs.get_queue_url(QueueName=stage.queue_name)["QueueUrl"]
+    assert "Messages" not in aws.sqs.receive_message(QueueUrl=url)
+    assert not LogEntry.objects.exists()
+
+
+def test_many_rooms_are_named_in_short(staff: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = [Room.objects.create(code=f"room-{number}") for number in range(7)]
+    monkeypatch.setattr("notifications.hermes._send", lambda stage, body: None)
+    response = send_test(staff(None), *rooms)
+    assert "and 2 more" in str(next(iter(response.context["messages"])))
+
+
+def test_a_queue_that_does_not_answer_is_an_error_on_the_page_and_not_a_crash(
+    staff: Callable[..., Client], alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Queue, body: str) -> None:
+        raise QueueUnavailable("SQS does not answer")
+
+    monkeypatch.setattr(Queue, "send", refuse)
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
+    response = send_test(staff(None), Room.objects.get(code="acme"))
+    assert [str(message) for message in response.context["messages"]] == ["Nothing was sent to acme: QueueUnavailable."]
+    assert not LogEntry.objects.exists()
+
+
+def test_a_users_rooms_are_on_the_users_page(staff: Callable[..., Client], alice: Any) -> None:
+    page = staff(None).get(reverse("admin:auth_user_change", args=(alice.pk,)))
+    assert page.status_code == 200
+    assert b"memberships-0-room" in page.content
