@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -85,6 +86,29 @@ def test_connections_are_found_by_room_user_state_stage_and_day(
     assert shown(staff("view_connection"), **query) == users
 
 
+@pytest.mark.parametrize(
+    ("days", "links"),
+    [
+        ([date(2026, 3, 1), date(2026, 3, 3)], ["day=1", "day=2", "day=3"]),
+        ([date(2026, 2, 28), date(2026, 4, 1)], ["month=2", "month=3", "month=4"]),
+        ([date(2024, 12, 31), date(2026, 1, 1)], ["year=2024", "year=2025", "year=2026"]),
+        ([date(2024, 1, 31), date(2024, 12, 1)], [f"month={number}" for number in range(1, 13)]),
+        ([date(2026, 3, 1)], ["day=1"]),
+        ([], []),
+    ],
+)
+def test_the_date_hierarchy_lists_the_periods_from_the_first_to_the_last(
+    staff: Callable[..., Client], days: list[date], links: list[str]
+) -> None:
+    for number, day in enumerate(days):
+        begin = datetime(day.year, day.month, day.day, 23, 30, tzinfo=UTC)
+        Connection.objects.create(connection_id=f"c-{number}", room_id="acme", user_id="alice", opened_at=begin)
+    page = staff("view_connection").get(reverse(CONNECTIONS)).content.decode()
+    assert [
+        link for link in re.findall(r"opened_at__(day=\d+|month=\d+|year=\d+)", page) if link[0] == (links or "d")[0][0]
+    ] == links
+
+
 def test_connections_are_shown_and_never_edited_not_even_by_a_superuser(
     staff: Callable[..., Client], connected: None
 ) -> None:
@@ -132,7 +156,7 @@ def test_the_list_costs_as_many_queries_for_many_connections_as_for_few(
         for n in range(300)
     ]
     Connection.objects.bulk_create(rows)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(10):
         assert client.get(reverse(CONNECTIONS)).status_code == 200
 
 
