@@ -81,7 +81,7 @@ def _apart(stages: list[Stage]) -> Iterator[CheckMessage]:
 
 def _times() -> Iterator[CheckMessage]:
     lifetime = settings.HERMES_VISIBILITY_SECONDS * settings.HERMES_MAX_RECEIVES
-    if settings.HERMES_IDEMPOTENCY_SECONDS <= lifetime:
+    if lifetime >= settings.HERMES_IDEMPOTENCY_SECONDS:
         yield Error(
             "HERMES_IDEMPOTENCY_SECONDS is not longer than HERMES_VISIBILITY_SECONDS × HERMES_MAX_RECEIVES.",
             hint=f"Make it more than {lifetime}: SQS may deliver a message again until then, and it would show twice.",

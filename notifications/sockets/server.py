@@ -45,7 +45,7 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
         """Offer the raw side to the application; its task starts after this."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions: dict[str, Any] = self.scope["extensions"]
             extensions[RAW_EXTENSION] = self
 
     def write(self, data: bytes) -> int:

@@ -30,7 +30,7 @@ def async_client() -> redis.asyncio.Redis:
         socket_timeout=ANSWER_SECONDS + settings.HERMES_DURABILITY_SECONDS,
         retry=AsyncRetry(NoBackoff(), 0),
     )
-    return redis.asyncio.Redis(connection_pool=pool)
+    return redis.asyncio.Redis.from_pool(pool)  # closes the pool with itself
 
 
 def sync_client(seconds: float, **options: Any) -> redis.Redis:
