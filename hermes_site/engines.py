@@ -199,12 +199,13 @@ class AwsEndpoint(Engine):
 
     def command(self) -> Sequence[str]:
         """Return the command line."""
-        return [sys.executable, "-m", "ministack"]
+        return [sys.executable, "-m", "hermes_site.aws_endpoint"]
 
     def environment(self) -> Mapping[str, str]:
         """Return its settings: two services on loopback, and none of the listeners that it opens unasked."""
         return {
             **super().environment(),
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
             "SERVICES": "sqs,dynamodb",
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(self.port),

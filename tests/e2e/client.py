@@ -46,7 +46,7 @@ class Client:
         url: str | None = None,
         origin: str | None = None,
     ) -> None:
-        self.token = token or hermes.token(user)
+        self.token = hermes.token(user) if token is None else token
         self.position = position
         self.frames: list[dict[str, Any]] = []
         self.close_codes: list[int] = []
@@ -103,8 +103,10 @@ class Client:
         ) as self._socket:
             self.connected.set()
             try:
-                async for text in self._socket:
-                    self._note(json.loads(text))
+                # Its end is recorded below; only a handshake that fails is raised.
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    async for text in self._socket:
+                        self._note(json.loads(text))
             finally:
                 self.connected.clear()
                 if self._socket.close_code is not None:

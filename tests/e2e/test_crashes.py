@@ -13,13 +13,13 @@ from tests.processes import Hermes
 from tests.waiting import eventually
 
 # The shortest that settings allow: what a killed relay held comes back after it.
-VISIBILITY = 10
+VISIBILITY = 12
 
 
 @pytest.fixture(scope="module")
 def own_hermes(make_hermes: Callable[..., Hermes]) -> Iterator[Hermes]:
     """A Hermes whose parts the tests of this module kill."""
-    own = make_hermes(HERMES_VISIBILITY_SECONDS=str(VISIBILITY))
+    own = make_hermes(HERMES_VISIBILITY_SECONDS=str(VISIBILITY), HERMES_WAIT_SECONDS="1")
     try:
         yield own.start()
     finally:

@@ -108,7 +108,7 @@ async def test_the_token_that_was_not_spoiled_is_accepted(hermes: Hermes, server
 async def test_rubbish_is_no_token(hermes: Hermes, server: Server, rubbish: str, article: bool) -> None:
     if not article and (not rubbish.isascii() or not rubbish):
         pytest.skip("no subprotocol can hold it")
-    async with Client(hermes, token=rubbish or "", article=article, url=server.ws_url) as client:
+    async with Client(hermes, token=rubbish, article=article, url=server.ws_url) as client:
         await client.until(lambda: client.close_codes)
         assert client.close_codes in ([4401], [4400])
         assert not client.entries
@@ -140,7 +140,9 @@ async def test_a_foreign_origin_is_refused_before_the_socket_is_accepted(
     with pytest.raises(websockets.InvalidStatus) as refusal:
         async with Client(hermes, token=token, url=server.ws_url, origin=origin.format(port=port)):
             pass
-    assert refusal.value.response.status_code == 403
+    # What is no origin at all Daphne refuses by itself, before Hermes is asked.
+    malformed = server.name == "runserver" and origin in ("rubbish", "http://127.0.0.1:{port}.evil.example")
+    assert refusal.value.response.status_code == (400 if malformed else 403)
 
 
 async def test_the_sites_own_origin_is_let_in(hermes: Hermes, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import uvicorn
@@ -56,6 +57,9 @@ class Command(BaseCommand):
         host, port = listener.getsockname()[:2]
         self.stdout.write(f"Serving on http://{host}:{port} with {options['workers']} worker(s).")
         self.stdout.flush()
+        # uvicorn raises the signal once more when it has stopped, which would end an orderly stop with a failure.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         server = uvicorn.Server(config)
         if options["workers"] > 1:
             Multiprocess(config, sockets=[listener]).run()
