@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from notifications.exceptions import MessageRefused
-from notifications.stream.message import MAX_ADDRESSEES, Message, encode_data, identifier, load_json
+from notifications.stream.message import MAX_ADDRESSEES, MAX_DEPTH, Message, encode_data, identifier, load_json
 
 
 def decode(body: str, message_id: str, *, max_bytes: int) -> Message:
@@ -28,13 +28,13 @@ def decode(body: str, message_id: str, *, max_bytes: int) -> Message:
         MessageRefused: it can never be delivered as it is.
     """
     if len(body) > max_bytes or len(body.encode("utf-8", "surrogatepass")) > max_bytes:
-        raise MessageRefused("too_large", f"the body has more than {max_bytes} bytes.")
+        raise MessageRefused("too_large", f"The body has more than {max_bytes} bytes.")
     fields = load_json(body)
     if not isinstance(fields, dict):
-        raise MessageRefused("not_an_object", "the body must be a JSON object.")
+        raise MessageRefused("not_an_object", "The body must be a JSON object.")
     for name in ("user_id", "room_id", "data"):
         if name not in fields:
-            raise MessageRefused("missing_field", f"the body needs {name}.")
+            raise MessageRefused("missing_field", f"The body needs {name}.")
     identifier(fields["user_id"], "user_id")
     return Message(
         id=identifier(fields["id"], "id") if fields.get("id") is not None else message_id,
@@ -55,6 +55,7 @@ def encode(
         JSON text that `decode` reads.
 
     Raises:
+        MessageRefused: data is nested far deeper than a message may be.
         TypeError: data is nothing that JSON can say.
         ValueError: data holds a number that JSON cannot say.
     """
@@ -63,7 +64,10 @@ def encode(
         fields["to"] = to
     if id is not None:
         fields["id"] = id
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    try:
+        return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    except RecursionError as error:
+        raise MessageRefused("too_deep", f"It is nested deeper than {MAX_DEPTH}.") from error
 
 
 def _addressees(to: Any) -> tuple[str, ...] | None:

@@ -63,7 +63,7 @@ def load_json(text: str) -> Any:
             text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_float, parse_int=_integer
         )
     except json.JSONDecodeError as error:
-        raise MessageRefused("not_json", f"the body is not JSON: {error.msg} at character {error.pos}.") from error
+        raise MessageRefused("not_json", f"This is not JSON: {error.msg} at character {error.pos}.") from error
 
 
 def check_depth(text: str) -> None:
@@ -78,7 +78,7 @@ def check_depth(text: str) -> None:
         if bracket in "[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise MessageRefused("too_deep", f"the body is nested deeper than {MAX_DEPTH}.")
+                raise MessageRefused("too_deep", f"It is nested deeper than {MAX_DEPTH}.")
         elif bracket in "]}":
             depth -= 1
 
@@ -115,7 +115,7 @@ def require_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise MessageRefused("lone_surrogate", "the body holds half of a surrogate pair.") from error
+        raise MessageRefused("lone_surrogate", "It holds half of a surrogate pair.") from error
 
 
 def identifier(value: Any, field: str) -> str:
@@ -142,7 +142,7 @@ def identifier(value: Any, field: str) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise MessageRefused("duplicate_key", "an object repeats a key, and parsers disagree on which counts.")
+        raise MessageRefused("duplicate_key", "An object repeats a key, and parsers disagree on which counts.")
     return value
 
 
@@ -153,7 +153,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise MessageRefused("not_finite", "a number is too large to be a finite one.")
+        raise MessageRefused("not_finite", "A number is too large to be a finite one.")
     return number
 
 
@@ -161,4 +161,4 @@ def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:  # Python's own guard against quadratic conversion, at 4,300 digits
-        raise MessageRefused("number_too_long", "a whole number has more than 4,300 digits.") from error
+        raise MessageRefused("number_too_long", "A whole number has more than 4,300 digits.") from error
