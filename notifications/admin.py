@@ -50,6 +50,7 @@ class MembersOfRoom(TabularInline):  # type: ignore[misc]
     model = Membership
     autocomplete_fields = ("user",)
     extra = 0
+    hide_title = True
     per_page = 20
     verbose_name_plural = "members"
 
@@ -60,6 +61,7 @@ class RoomsOfMember(TabularInline):  # type: ignore[misc]
     model = Membership
     autocomplete_fields = ("room",)
     extra = 0
+    hide_title = True
     verbose_name_plural = "rooms"
 
 
