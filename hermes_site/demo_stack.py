@@ -177,8 +177,11 @@ class DemoStack:
                     )
 
     def stop(self) -> None:
-        """Stop the relay, the server, then the engines; nothing is left behind. May be called at any time."""
-        for process in reversed(self.children):
+        """Stop server and relay, then the engines; nothing is left behind. May be called at any time."""
+        # Server and relay need each other for nothing: they end side by side.
+        for process in self.children:
+            process.send_signal(signal.SIGTERM)
+        for process in self.children:
             process.stop(_STOP_SECONDS)
         for engine in reversed(self._engines):
             engine.stop(_STOP_SECONDS)
@@ -193,11 +196,13 @@ class DemoStack:
     def _take_directory(self) -> None:
         # Two Valkeys that append to one file would destroy it.
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.directory / "demo.lock").open("w")
+        lock = (self.directory / "demo.lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            lock.close()
             raise DemoError(f"Another demo runs in {self.directory}: stop it first.") from error
+        self._lock = lock
 
     def _start_engines(self) -> None:
         if not self.environment.get("REDIS_URL"):
@@ -226,6 +231,9 @@ class DemoStack:
         mine["HERMES_DEMO_USER"], mine["HERMES_DEMO_ROOM"] = next(iter(MEMBERS.items()))
         origins = [self.url, f"http://localhost:{self.port}", *given.words("HERMES_ALLOWED_ORIGINS", [])]
         mine["HERMES_ALLOWED_ORIGINS"] = ",".join(origins)
+        mine.setdefault("DATABASE_URL", f"sqlite:///{self.directory.resolve() / 'hermes.sqlite3'}")
+        # A long poll delays the relay's end; on loopback polling costs nothing.
+        mine.setdefault("HERMES_WAIT_SECONDS", "1")
         mine["PYTHONUNBUFFERED"] = "1"
 
     def _prepare(self) -> None:
@@ -234,7 +242,7 @@ class DemoStack:
         prepare.wait_until_ended(_PREPARE_SECONDS, self._stopping)
 
     def _serve(self) -> None:
-        server = self._manage("server", "serve", "--host", HOST, "--port", str(self.port))
+        server = self._manage("server", "serve", "--host", HOST, "--port", str(self.port), "--drain-seconds", "1")
         relay = self._manage("relay", "relay_sqs")
         self.children = [server.start(), relay.start()]
         server.wait_until_ready(

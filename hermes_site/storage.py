@@ -5,7 +5,7 @@ from __future__ import annotations
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
-class HashedModulesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # whitenoise is untyped
+class HashedModulesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
     """Files named by their content, so that browsers may keep them for ever."""
 
     # Without it the imports inside the toolkit's ES modules keep the unhashed names.

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from argparse import ArgumentParser
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,20 +26,23 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take the port."""
+        """Take the port and the directory."""
         parser.add_argument("--port", type=int, default=8000, help="where to listen; a free one if taken (8000)")
+        parser.add_argument(
+            "--directory", type=Path, default=settings.VAR_DIR, help="for data, logs and demo.env (var)"
+        )
         parser.add_argument(
             "--prepare",
             action="store_true",
             help="only migrate, provision and create the demo's members, with the environment as it is",
         )
 
-    def handle(self, *, port: int, prepare: bool, verbosity: int, **_: Any) -> None:
+    def handle(self, *, port: int, directory: Path, prepare: bool, verbosity: int, **_: Any) -> None:
         """Run until told to stop."""
         if prepare:
             return self._prepare(verbosity)
         stop = threading.Event()
-        stack = DemoStack(settings.VAR_DIR, port, os.environ, self._say, stop)
+        stack = DemoStack(directory, port, os.environ, self._say, stop)
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
             if stop.is_set():
@@ -80,12 +84,12 @@ Hermes runs at {stack.url}/
 
   Sign in as   {everyone}, or {ADMINISTRATOR} at /admin/
   Password     {stack.environment["HERMES_DEMO_PASSWORD"]}
-  Logs         {stack.directory / "log"}
+  Logs         {os.path.relpath(stack.directory / "log")}
 
 Send a message from another shell, with any AWS CLI or SDK:
 
-  set -a; . {stack.env_file}; set +a
-  aws sqs send-message --queue-url "$(aws sqs get-queue-url --queue-name {queue} --query QueueUrl --output text)" \\
+  set -a; . {os.path.relpath(stack.env_file)}; set +a
+  aws --endpoint-url $AWS_ENDPOINT_URL sqs send-message --queue-url $AWS_ENDPOINT_URL/000000000000/{queue} \\
       --message-body '{body}'
 
 Ctrl-C stops all of it.
