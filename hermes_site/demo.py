@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import messages
@@ -10,6 +13,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils.http import urlencode
@@ -17,6 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from notifications import hermes
+from notifications.access.views import find_stage, websocket_url
 from notifications.exceptions import HermesError
 from notifications.models import Room
 
@@ -37,6 +42,24 @@ class MessageForm(forms.Form):
     )
 
 
+def strict(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Answer with a content security policy that allows only our own files: no inline script, no HTML from text."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = view(request, *args, **kwargs)
+        socket = urlsplit(websocket_url(request, find_stage(None)))
+        response["Content-Security-Policy"] = (
+            f"default-src 'self'; connect-src 'self' {socket.scheme}://{socket.netloc}; "
+            "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+            "require-trusted-types-for 'script'; trusted-types 'none'"
+        )
+        return response
+
+    return answer
+
+
+@strict
 @login_required
 @never_cache
 @require_GET
@@ -48,6 +71,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     return render(request, "demo/dashboard.html", context)
 
 
+@strict
 @login_required
 @never_cache
 @require_GET
@@ -64,7 +88,9 @@ def send(request: HttpRequest) -> HttpResponse:
     scripted = "application/json" in request.headers.get("Accept", "")
     error, status, room = "", 202, None
     if not form.is_valid():
-        error, status = " ".join(f"{name}: {' '.join(texts)}" for name, texts in form.errors.items()), 400
+        problems = form.errors.get_json_data().items()
+        error = " ".join(f"{name}: {problem['message']}" for name, found in problems for problem in found)
+        status = 400
     elif (room := _rooms(request).filter(code=form.cleaned_data["room"]).first()) is None:
         error, status = "You are not a member of that room.", 403
     else:
@@ -98,14 +124,12 @@ def _page(request: HttpRequest, page: str) -> dict[str, Any]:
     return {"rooms": rooms, "room": room, "page": page}
 
 
+sign_in = strict(LoginView.as_view(template_name="demo/sign_in.html", redirect_authenticated_user=True))
+
 urlpatterns = [
     path("", dashboard, name="demo"),
     path("guide/", guide, name="demo-guide"),
     path("send/", send, name="demo-send"),
-    path(
-        "sign-in/",
-        LoginView.as_view(template_name="demo/sign_in.html", redirect_authenticated_user=True),
-        name="sign-in",
-    ),
+    path("sign-in/", sign_in, name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
 ]

@@ -5,7 +5,7 @@ import { KINDS, contentOf } from "../hermes/toasts.js";
 
 /** @typedef {import("../hermes/types.js").Entry} Entry */
 
-const FEED = 12; // entries that the list shows
+const FEED = 8; // entries that the list shows
 const STATES = {
   idle: "Not connected",
   connecting: "Connecting…",
@@ -93,7 +93,7 @@ if (current) {
     if (state === "open") void current.recent(FEED).then((entries) => entries.forEach((entry) => addToFeed(entry, false)), () => {});
   });
   current.on("hermes.hello", ({ status, replayed }) => {
-    const back = { fresh: "from now on", recovered: `caught up, ${replayed} replayed`, lost: "some entries are lost" };
+    const back = { fresh: "from now on", recovered: replayed ? `caught up with ${replayed}` : "nothing missed", lost: "some could not be recovered" };
     say("connection-note", back[/** @type {keyof typeof back} */ (status)] ?? "");
     showPosition();
   });

@@ -1,0 +1,56 @@
+"""Browsers for the tests: real Chromium, one context a member. Uses the shared Hermes of tests/conftest.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.conftest import chromium
+from tests.processes import Hermes
+
+# A shared machine may be slow; a test that only passes when it is quick measures that by itself.
+expect.set_options(timeout=10_000)
+
+SignIn = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium, without a window."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def signed_in(browser: Browser, hermes: Hermes) -> Iterator[SignIn]:
+    """Return a function that opens the demo page for a member, in a browser profile of its own, and connects."""
+    contexts: list[BrowserContext] = []
+    failures: list[str] = []
+
+    def open_page(user: str, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.add_cookies([{"name": n, "value": v, "url": hermes.url} for n, v in hermes.sign_in(user).items()])
+        page = context.new_page()
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(hermes.url)
+        expect(page.locator("#state")).to_have_text("Connected")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert failures == []
+
+
+@pytest.fixture
+def alice(signed_in: SignIn) -> Page:
+    """Alice's demo page, connected."""
+    return signed_in("alice")
