@@ -7,10 +7,11 @@ import re
 
 # The article's clients carry the token in the query string, and servers log query strings.
 _SECRETS = re.compile(
-    r"(?P<parameter>[?&;\s'\"](?:token)=)[^&\s'\"\]]+"
+    r"(?P<parameter>(?<![A-Za-z0-9])token=)[^&\s'\"\])}>]+"
     r"|hermes\.token\.[A-Za-z0-9_.~+/=-]+"
     r"|eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"
 )
+_STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 
 
 def redact(text: str) -> str:
@@ -23,14 +24,37 @@ def redact(text: str) -> str:
 
 
 class RedactTokens(logging.Filter):
-    """Rewrites each record, its traceback included, before a handler formats it."""
+    """Rewrites each record before a handler formats it: message, traceback, stack, and what was given as extra."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact the record; always lets it through."""
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # A handler forgives arguments that do not fit the text; a filter that raised would hit the caller.
+            text = f"{record.msg} {record.args}"
+            record.msg, record.args = text, ()
         clean = redact(text)
         if clean != text:
             record.msg, record.args = clean, ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        self._redact_traceback(record)
+        self._redact_extra(record)
         return True
+
+    def _redact_traceback(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.exc_text:
+            text = record.exc_text or logging.Formatter().formatException(record.exc_info)  # type: ignore[arg-type]
+            clean = redact(text)
+            if clean != text:  # a formatter that has the exception would format it again
+                record.exc_text, record.exc_info = clean, None
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
+
+    def _redact_extra(self, record: logging.LogRecord) -> None:
+        """Django gives the request, whose text holds its query string; the JSON formatter writes it."""
+        for name, value in list(vars(record).items()):
+            if name in _STANDARD or isinstance(value, (int, float, type(None))):
+                continue
+            text = str(value)
+            if (clean := redact(text)) != text:
+                setattr(record, name, clean)
