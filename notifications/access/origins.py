@@ -31,10 +31,10 @@ def parse_origin(text: str) -> tuple[str, str, int] | None:
     """
     try:
         parts = urlsplit(text)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     except ValueError:
         return None
-    if port is None or not parts.hostname or parts.path or parts.query or parts.fragment or parts.username is not None:
+    if not port or not parts.hostname or parts.path or parts.query or parts.fragment or parts.username is not None:
         return None
     return parts.scheme, parts.hostname.lower(), port
 
