@@ -123,7 +123,7 @@ def verify(token: str, stage: Stage, *, now: float, max_ttl: int) -> Claims:
         raise TokenRefused("algorithm") from error
     except jwt.InvalidSignatureError as error:
         raise TokenRefused("signature") from error
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenRefused("malformed") from error
     return _judge(claims, now, max_ttl)
 
@@ -151,5 +151,5 @@ def _judge(claims: dict[str, Any], now: float, max_ttl: int) -> Claims:
     if issued_at is not None and (isinstance(issued_at, bool) or not isinstance(issued_at, int)):
         raise TokenRefused("iat_type")
     jti = claims.get("jti")
-    session = jti.partition(".")[0] if isinstance(jti, str) else ""
+    session = jti.rpartition(".")[0] if isinstance(jti, str) else ""  # a foreign jti without a dot names no session
     return Claims(user_id if isinstance(user_id, int) else user, room, digest, exp, issued_at, session)
