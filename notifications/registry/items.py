@@ -3,7 +3,7 @@
 Three kinds of item:
 
 - connections table: one for each live connection, deleted when it closes;
-- audit table: one for each connection ever, under its room, put when it opens and again, complete, when it closes;
+- audit table: one for each closed connection, under its room, put when the live one's is deleted;
 - audit table: one for each server's lease, under ``#servers``, so that the connections table holds connections only
   and one consistent query finds every lease. Their range key begins with ``server#``, where an audit item's begins
   with a digit, so that even a room called ``#servers`` is never mistaken for one.
@@ -26,9 +26,9 @@ SERVER_INDEX = "server_id-index"
 LEASES = "#servers"
 LEASE_PREFIX = "server#"
 
-# The table's own clean-up, should every server that knew a connection be gone for good. `renewal_due` keeps it ahead
-# of connections that live longer.
-BACKSTOP = timedelta(days=2)
+# The tables' own clean-up, should every server be gone for good: long enough that servers which come back after a
+# weekend still find, close and audit what was open. `renewal_due` keeps it ahead of connections that live longer.
+BACKSTOP = timedelta(days=7)
 RENEWAL = timedelta(days=1)
 
 
@@ -82,6 +82,12 @@ def lease_key(server_id: str) -> Key:
     return {"room_id": {"S": LEASES}, "opened": {"S": LEASE_PREFIX + server_id}}
 
 
+def lease_item(server_id: str, beat: str, now: datetime) -> Key:
+    """Return a server's lease; it outlasts the server's connections, whose clean-up begins from it."""
+    expires = int((now + BACKSTOP + RENEWAL).timestamp())
+    return {**lease_key(server_id), "beat": {"S": beat}, "expires_at": {"N": str(expires)}}
+
+
 def connection_item(record: ConnectionRecord, server_id: str, now: datetime) -> Key:
     """Return the item of a live connection."""
     return {
@@ -95,14 +101,14 @@ def connection_item(record: ConnectionRecord, server_id: str, now: datetime) -> 
     }
 
 
-def audit_item(life: Life, server_id: str, now: datetime, kept: timedelta) -> Key:
-    """Return the audit item of a connection, open or closed.
+def audit_item(life: Life, closed_at: datetime, server_id: str, kept: timedelta) -> Key:
+    """Return the audit item of a closed connection.
 
     Args:
         life: what is known of it.
+        closed_at: when it ended.
         server_id: the server it belonged to.
-        now: the present, for an open one's expiry; a closed one's counts from its end.
-        kept: how long audit items are kept.
+        kept: how long after its end the item is kept.
     """
     record = life.record
     item = {
@@ -112,12 +118,11 @@ def audit_item(life: Life, server_id: str, now: datetime, kept: timedelta) -> Ke
         "user_id": {"S": record.user_id},
         "stage": {"S": record.stage},
         "server_id": {"S": server_id},
-        "expires_at": {"N": str(int(((life.closed_at or now) + kept).timestamp()))},
+        "closed": {"S": instant(closed_at)},
+        "expires_at": {"N": str(int((closed_at + kept).timestamp()))},
     }
-    if life.closed_at is not None:
-        item["closed"] = {"S": instant(life.closed_at)}
-        if life.code is not None:
-            item["code"] = {"N": str(life.code)}
+    if life.code is not None:
+        item["code"] = {"N": str(life.code)}
     return item
 
 

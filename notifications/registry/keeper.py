@@ -220,5 +220,5 @@ class Keeper:
         return max(0.0, min(self._renew_at, self._reconcile_at, self._prune_at) - time.monotonic())
 
 
-class NotWritten(Exception):  # noqa: N818  it never leaves this module
+class NotWritten(Exception):
     """The store answered and refused a part, as DynamoDB does when it is throttled."""

@@ -19,9 +19,10 @@ from notifications.registry.tables import probe, provision
 
 __all__ = ["Mirror", "probe", "provision"]
 
-# A batch takes DynamoDB some 10 ms; four at a time keep up with 5,000 joins a second.
+# A batch takes DynamoDB some 10 ms; four at a time keep up with thousands of joins a second.
 WRITERS = 4
 
+Request = tuple[str, dict[str, Any]]
 T = TypeVar("T")
 
 
@@ -49,7 +50,7 @@ class Mirror:
         self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
 
     def write(self, lives: Sequence[Life]) -> Sequence[Life]:
-        """Put or delete each life's item and put its audit item; return the lives not written whole."""
+        """Put an open life's item; delete a closed one's and put its audit. Return the lives not written whole."""
         return self._write((life, self._server_id) for life in lives)
 
     def renew(self) -> bool:
@@ -68,7 +69,7 @@ class Mirror:
         return kept
 
     def reconcile(self, live: Mapping[str, ConnectionRecord], closing: Collection[str]) -> Collection[str]:
-        """Delete this server's items that have no live connection, and complete their audit.
+        """Delete this server's items that have no live connection, and audit them.
 
         Returns:
             The ids of live connections whose item is missing, or due to be put again before its backstop.
@@ -83,7 +84,7 @@ class Mirror:
         return due | (live.keys() - found)
 
     def reap(self, answering_for: float) -> int:
-        """Delete the items of servers whose lease has run out and complete their audit; any process may, one does.
+        """Delete the items of servers whose lease has run out and audit them; any process may, one does.
 
         The claim is a conditional change of the dead server's beat: a process that dies in the middle leaves a lease
         that runs out again.
@@ -137,24 +138,25 @@ class Mirror:
 
     def _write(self, lives: Iterable[tuple[Life, str]]) -> Sequence[Life]:
         now = datetime.now(UTC)
-        # Two requests a life.
-        batches = list(_chunks(list(lives), tables.WRITES // 2))
+        batches: list[tuple[list[Life], list[Request]]] = []
+        for life, server_id in lives:
+            requests = self._requests(life, server_id, now)
+            if not batches or len(batches[-1][1]) + len(requests) > tables.WRITES:
+                batches.append(([], []))
+            batches[-1][0].append(life)
+            batches[-1][1].extend(requests)
+        written = self._writers.map(tables.batch_write, [requests for _, requests in batches])
+        return [life for (batch, _), done in zip(batches, written, strict=True) if not done for life in batch]
 
-        def write(batch: Sequence[tuple[Life, str]]) -> bool:
-            return tables.batch_write([each for life, server in batch for each in self._requests(life, server, now)])
-
-        written = list(self._writers.map(write, batches))
-        return [life for batch, done in zip(batches, written, strict=True) if not done for life, _ in batch]
-
-    def _requests(self, life: Life, server_id: str, now: datetime) -> list[tuple[str, dict[str, Any]]]:
-        stage = self._stages[life.record.stage]
-        here: dict[str, Any] = (
-            {"PutRequest": {"Item": items.connection_item(life.record, server_id, now)}}
-            if life.closed_at is None
-            else {"DeleteRequest": {"Key": items.connection_key(life.record.connection_id)}}
-        )
-        audit = {"PutRequest": {"Item": items.audit_item(life, server_id, now, self._kept)}}
-        return [(stage.audit_table, audit), (stage.connections_table, here)]
+    def _requests(self, life: Life, server_id: str, now: datetime) -> list[Request]:
+        stage, record = self._stages[life.record.stage], life.record
+        if life.closed_at is None:
+            return [(stage.connections_table, {"PutRequest": {"Item": items.connection_item(record, server_id, now)}})]
+        audit = items.audit_item(life, life.closed_at, server_id, self._kept)
+        return [
+            (stage.audit_table, {"PutRequest": {"Item": audit}}),
+            (stage.connections_table, {"DeleteRequest": {"Key": items.connection_key(record.connection_id)}}),
+        ]
 
     def _bury(self, table: str, server_id: str, ids: Collection[str]) -> None:
         # The index may be behind: what the table itself no longer holds has been closed, and gets no second end.

@@ -68,11 +68,10 @@ class Tables:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsEndpoint]:
     """An AWS endpoint for one module, that its tests may stop."""
-    tables._make_client.cache_clear()
     with AwsEndpoint(tmp_path_factory.mktemp("aws")) as engine, override_settings(AWS_ENDPOINT_URL=engine.url):
         yield engine
         tables._client().close()
-    tables._make_client.cache_clear()
+        tables._client_for.cache_clear()
 
 
 @pytest.fixture
