@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from hermes_site.admin_look import UNFOLD  # noqa: F401  read by unfold from here
+from notifications.access.origins import parse_origin
 from notifications.conf import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -110,7 +110,9 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not env.boolean("HERMES_HASHED_STATIC", False)
 
 # ── The database: rooms, members, who is connected ───────────────────────────────────────────────────────────────────
-_DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{VAR_DIR / 'hermes.sqlite3'}")
+_DATABASE_URL = env.url(
+    "DATABASE_URL", f"sqlite:///{VAR_DIR / 'hermes.sqlite3'}", ("sqlite", "postgres", "postgresql", "pgsql", "psql")
+)
 DATABASES = {"default": environ.Env.db_url_config(_DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Several processes write: readers must not block the writer (WAL), a writer takes its lock when it begins
@@ -137,7 +139,7 @@ else:
 HERMES_STAGES = env.stages()
 
 # ── Intake: from SQS ─────────────────────────────────────────────────────────────────────────────────────────────────
-AWS_ENDPOINT_URL = env.text("AWS_ENDPOINT_URL") or None
+AWS_ENDPOINT_URL = env.url("AWS_ENDPOINT_URL", "", ("http", "https")) or None
 AWS_REGION = env.text("AWS_REGION") or env.text("AWS_DEFAULT_REGION") or "eu-west-1"
 HERMES_MESSAGE_MAX_BYTES = env.integer("HERMES_MESSAGE_MAX_BYTES", 64 * 1024, minimum=1024, maximum=1024 * 1024)
 # Stopping the relay takes as long as a poll; an idle poller at 5 s costs some 0.20 dollars a month.
@@ -146,7 +148,7 @@ HERMES_VISIBILITY_SECONDS = env.integer("HERMES_VISIBILITY_SECONDS", 60, minimum
 HERMES_MAX_RECEIVES = env.integer("HERMES_MAX_RECEIVES", 10, minimum=1, maximum=1000)
 
 # ── Stream: a room's history, in Redis ───────────────────────────────────────────────────────────────────────────────
-REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
+REDIS_URL = env.url("REDIS_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "unix"))
 HERMES_HISTORY_ENTRIES = env.integer("HERMES_HISTORY_ENTRIES", 1000, minimum=1, maximum=100_000)
 HERMES_HISTORY_SECONDS = env.integer("HERMES_HISTORY_SECONDS", 24 * 3600, minimum=1)
 HERMES_IDEMPOTENCY_SECONDS = env.integer("HERMES_IDEMPOTENCY_SECONDS", 3600, minimum=60)
@@ -185,14 +187,14 @@ HERMES_FRAME_MAX_BYTES = env.integer("HERMES_FRAME_MAX_BYTES", 64 * 1024, minimu
 # ── Access: who may join ─────────────────────────────────────────────────────────────────────────────────────────────
 HERMES_ALLOWED_ORIGINS = env.words("HERMES_ALLOWED_ORIGINS", ["http://localhost:8000", "http://127.0.0.1:8000"])
 for _origin in HERMES_ALLOWED_ORIGINS:
-    if urlsplit(_origin).scheme not in {"http", "https"} or not urlsplit(_origin).hostname or urlsplit(_origin).path:
+    if not _origin.startswith(("http://", "https://")) or parse_origin(_origin) is None:
         raise ImproperlyConfigured(
             f"HERMES_ALLOWED_ORIGINS names {_origin!r}: an origin is scheme://host[:port] and nothing after it."
         )
 HERMES_TOKEN_TTL = env.integer("HERMES_TOKEN_TTL", 3600, minimum=60)
 HERMES_TOKEN_MAX_TTL = env.integer("HERMES_TOKEN_MAX_TTL", 24 * 3600, minimum=60)
 HERMES_ACCEPT_SHORT_SECRETS = env.boolean("HERMES_ACCEPT_SHORT_SECRETS", False)
-HERMES_PUBLIC_URL = env.text("HERMES_PUBLIC_URL")
+HERMES_PUBLIC_URL = env.url("HERMES_PUBLIC_URL", "", ("ws", "wss"))
 
 # ── Registry: who is here ────────────────────────────────────────────────────────────────────────────────────────────
 HERMES_LEASE_SECONDS = env.integer("HERMES_LEASE_SECONDS", 30, minimum=3, maximum=300)
@@ -204,6 +206,7 @@ HERMES_METRICS_TOKEN = env.text("HERMES_METRICS_TOKEN")
 
 # ── Logs: one line an event; no token, secret or payload ─────────────────────────────────────────────────────────────
 HERMES_LOG_FORMAT = env.choice("HERMES_LOG_FORMAT", "human", ("human", "json"))
+HERMES_LOG_LEVEL = env.choice("HERMES_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -219,7 +222,7 @@ LOGGING = {
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": HERMES_LOG_FORMAT, "filters": ["redact"]},
     },
-    "root": {"handlers": ["stderr"], "level": env.text("HERMES_LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": HERMES_LOG_LEVEL},
     "loggers": {
         # These bring handlers of their own, which would log a WebSocket's query string, and with it its token.
         name: {"handlers": [], "propagate": True}

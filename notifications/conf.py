@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -107,6 +108,29 @@ class Environment:
             raise ImproperlyConfigured(f"{name}={text!r} must be one of {', '.join(choices)}.")
         return text
 
+    def url(self, name: str, default: str, schemes: tuple[str, ...]) -> str:
+        """Return the variable as a URL of one of ``schemes``; empty where variable and default are.
+
+        Raises:
+            ImproperlyConfigured: it is none; the message leaves the value out, which may hold a password.
+        """
+        text = self.text(name) or default
+        if not text:
+            return ""
+        try:
+            parts = urlsplit(text)
+            # Of a file or a Unix socket the path is all there is.
+            valid = parts.scheme in schemes and (parts.scheme in {"sqlite", "unix"} or bool(parts.hostname))
+            if parts.scheme != "sqlite":  # sqlite://:memory: has no port
+                valid = valid and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ImproperlyConfigured(
+                f"{name} must be a whole URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}."
+            )
+        return text
+
     def stages(self) -> dict[str, Stage]:
         """Read ``HERMES_STAGES`` and each stage's settings; a variable with the suffix ``_<STAGE>`` wins.
 
@@ -114,14 +138,21 @@ class Environment:
             The stages by name, in the order given; pages get tokens for the first.
 
         Raises:
-            ImproperlyConfigured: a stage's name cannot be part of a key, a group name and a URL.
+            ImproperlyConfigured: there is none, or a stage's name cannot be part of a key, a group name and a URL.
         """
-        return {name: self._stage(name) for name in self.words("HERMES_STAGES", ["development"])}
+        names = self.words("HERMES_STAGES", ["development"])
+        if not names:
+            raise ImproperlyConfigured("HERMES_STAGES names no stage: leave it out, or name one.")
+        return {name: self._stage(name) for name in names}
 
     def _stage(self, name: str) -> Stage:
         if not STAGE_NAME.match(name):
             raise ImproperlyConfigured(
                 f"HERMES_STAGES names {name!r}: a stage is at most 20 of a-z, 0-9 and '-', beginning with a letter."
+            )
+        if f"-{name}".endswith("-file"):
+            raise ImproperlyConfigured(
+                f"HERMES_STAGES names {name!r}: its variables would end in _FILE, which names files. Rename it."
             )
         suffix = name.upper().replace("-", "_")
 
@@ -140,4 +171,3 @@ class Environment:
             jwt_secret=read("HERMES_JWT_SECRET"),
             passcode=read("HERMES_PASSCODE"),
         )
-
