@@ -1,16 +1,14 @@
 /** Connection: one socket at a time, opened again until told not to. Used by hermes.js; asks credentials and backoff. */
+/** @import { State, StateChange, Wiring } from "./types.js" */
 
 import { STEADY_MS, delay, refuses } from "./backoff.js";
 import { Refused } from "./credentials.js";
 import { parse } from "./frames.js";
 
-/** @typedef {import("./types.js").StateChange} StateChange */
-
 const HANDSHAKE_MS = 15_000; // fetching a token, connecting and being greeted, together
 const LATE_MS = 2_000; // a timer this late was throttled: what has arrived meanwhile may still stand in line
 const REFUSALS = 2; // in a row; a third token would not be better
-const LEADING = ["pageshow", "resume", "online", "visibilitychange"];
-const TRAILING = ["pagehide", "freeze", "offline"];
+const EVENTS = ["pagehide", "freeze", "offline", "pageshow", "resume", "online", "visibilitychange"];
 
 /** Keeps one socket open. Its state goes idle → connecting → open, and by way of waiting or offline back again. */
 export class Connection {
@@ -24,9 +22,9 @@ export class Connection {
   /** @type {Record<string, any>} */ #timers = {};
   #turn = 0; // of the socket in use: whatever an earlier one still says is void
   #wiring;
-  /** @type {import("./types.js").State} */ state = "idle";
+  /** @type {State} */ state = "idle";
 
-  /** @param {import("./types.js").Wiring} wiring */
+  /** @param {Wiring} wiring */
   constructor(wiring) {
     this.#wiring = wiring;
   }
@@ -36,25 +34,19 @@ export class Connection {
     if (this.state !== "idle" && this.state !== "closed") return;
     this.#attempt = this.#refusals = this.#returnAt = 0;
     const { host } = this.#wiring;
-    for (const type of [...LEADING, ...TRAILING]) host.addEventListener?.(type, this.#noticed, true);
+    for (const type of EVENTS) host.addEventListener?.(type, this.#noticed, true);
     void this.#open();
   }
 
-  /**
-   * Disconnect and stay so.
-   * @param {Omit<StateChange, "state"> & { state?: import("./types.js").State }} [why]
-   */
+  /** Disconnect and stay so. @param {Partial<StateChange>} [why] */
   stop(why = {}) {
     const { host } = this.#wiring;
-    for (const type of [...LEADING, ...TRAILING]) host.removeEventListener?.(type, this.#noticed, true);
+    for (const type of EVENTS) host.removeEventListener?.(type, this.#noticed, true);
     this.#drop();
     this.#become({ state: "idle", ...why });
   }
 
-  /**
-   * @param {object} frame
-   * @returns {boolean} false when there is no open connection to take it
-   */
+  /** False when there is no open connection to take it. @param {object} frame */
   send(frame) {
     if (this.state !== "open") return false;
     this.#socket?.send(JSON.stringify(frame));
@@ -66,9 +58,7 @@ export class Connection {
     const turn = this.#turn;
     const { credentials, address, WebSocket } = this.#wiring;
     this.#become({ state: "connecting" });
-    this.#deadlineMs = HANDSHAKE_MS;
-    this.#hear();
-    this.#watch();
+    this.#watch(HANDSHAKE_MS);
     try {
       const pass = await credentials.get();
       if (turn !== this.#turn) return;
@@ -79,9 +69,8 @@ export class Connection {
     } catch (error) {
       if (turn !== this.#turn) return;
       const reason = error instanceof Error ? error.message : `${error}`;
-      // A bad address or token never becomes a good one by waiting; a failed fetch may.
-      const hopeless = error instanceof Refused || /^(Syntax|Security)Error$/.test(/** @type {any} */ (error)?.name);
-      if (hopeless) this.stop({ state: "closed", reason });
+      // No waiting makes a good address or token of a bad one; a fetch that failed may succeed.
+      if (error instanceof Refused || error instanceof DOMException) this.stop({ state: "closed", reason });
       else this.#wait({ reason });
     }
   }
@@ -89,7 +78,7 @@ export class Connection {
   /** Let go of the socket, if there is one, and of every timer. */
   #drop() {
     this.#turn += 1;
-    for (const name of Object.keys(this.#timers)) this.#timer(name);
+    for (const timer of Object.values(this.#timers)) this.#wiring.host.clearTimeout(timer);
     const socket = this.#socket;
     this.#socket = null;
     if (!socket) return;
@@ -99,32 +88,26 @@ export class Connection {
 
   /** @param {unknown} text */
   #arrived(text) {
-    this.#hear();
+    const { host, onframe } = this.#wiring;
+    this.#heardAt = host.Date.now();
     const frame = parse(text);
     const turn = this.#turn;
     if (frame.kind === "control") this.#obey(frame.type, frame.data);
-    this.#wiring.onframe(frame);
-    // After the frame is taken, so that whoever hears "open" finds the position that came with it; unless a
-    // subscriber that heard it has disconnected.
+    onframe(frame);
+    // Only now, so that whoever hears of it finds the position that came with it, and may have disconnected.
     const greeted = frame.kind === "control" && frame.type === "hermes.hello";
     if (greeted && turn === this.#turn) this.#become({ state: "open" });
   }
 
-  /**
-   * @param {string} type
-   * @param {Record<string, any>} data
-   */
+  /** @param {string} type @param {Record<string, any>} data */
   #obey(type, data) {
     const { host, credentials } = this.#wiring;
     if (type === "hermes.hello") {
       this.#openedAt = host.Date.now();
-      if (data.ping_s > 0) this.#deadlineMs = data.ping_s * 2000 + 5000;
-      this.#watch();
-    } else if (type === "hermes.goodbye") {
-      this.#returnAt = host.Date.now() + (data.retry_after_ms >= 0 ? data.retry_after_ms : 0);
-    } else if (type === "hermes.expiring") {
-      void this.#refresh();
+      this.#watch((data.ping_s || 25) * 2000 + 5000);
     }
+    if (type === "hermes.goodbye") this.#returnAt = host.Date.now() + (data.retry_after_ms || 0);
+    if (type === "hermes.expiring") void this.#refresh();
     if (type === "hermes.hello" || type === "hermes.refreshed") {
       credentials.expire(data.expires_in_s);
       // A fifth of its life early, at most a minute: time to fetch one and to try again.
@@ -135,21 +118,17 @@ export class Connection {
 
   async #refresh() {
     const turn = this.#turn;
-    // While the source is asked, `expiring` may come too: the timer that stands marks that it was heard.
     this.#timer("refresh", HANDSHAKE_MS, () => void this.#refresh());
     try {
       const { token } = await this.#wiring.credentials.get(true);
       if (turn === this.#turn) this.send({ action: "refresh", token });
     } catch (error) {
       // The connection is good until the token's end; by then the source is asked again, or says that it refuses.
-      if (error instanceof Refused && turn === this.#turn) this.#timer("refresh");
+      if (error instanceof Refused && turn === this.#turn) this.#wiring.host.clearTimeout(this.#timers.refresh);
     }
   }
 
-  /**
-   * @param {number} code
-   * @param {string} reason
-   */
+  /** @param {number} code @param {string} reason */
   #ended(code, reason) {
     const steady = this.state === "open" && this.#wiring.host.Date.now() - this.#openedAt >= STEADY_MS;
     if (steady) this.#attempt = this.#refusals = 0;
@@ -161,73 +140,61 @@ export class Connection {
     return this.#wait({ code, reason });
   }
 
-  /** @param {Omit<StateChange, "state">} why */
+  /** @param {Partial<StateChange>} why */
   #wait(why) {
     const { host } = this.#wiring;
     this.#drop();
-    // A server that drains gives each client its own moment to return; coming earlier would spoil it for the others.
+    // A server that drains gives each client its own moment to return.
     const slot = this.#returnAt - host.Date.now();
     const ms = slot > 0 ? slot : delay(this.#attempt, host.Math.random());
     this.#attempt += 1;
     this.#timer("return", ms, () => void this.#open());
     // Only a name for the wait: `onLine` is no proof, and a server on this machine answers without a network.
-    this.#become({ state: host.navigator?.onLine === false ? "offline" : "waiting", retry_in_ms: Math.round(ms), ...why });
+    const state = host.navigator?.onLine === false ? "offline" : "waiting";
+    this.#become({ state, retry_in_ms: Math.round(ms), ...why });
   }
 
   /** @param {{ type: string, persisted?: boolean }} event */
   #noticed = ({ type, persisted }) => {
     const { host } = this.#wiring;
-    if (TRAILING.includes(type)) {
-      // An open socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
-      if (type === "offline" || type === "freeze" || persisted) this.#wait({ reason: type });
-      return;
-    }
-    const visible = host.document?.visibilityState !== "hidden";
-    if (type === "visibilitychange" && !visible) return;
-    if ((type === "pageshow" && !persisted) || host.Date.now() < this.#returnAt) return;
-    if (this.state === "waiting" || this.state === "offline") void this.#open();
-    else this.#check(true);
+    // A page that is first shown, or left for good.
+    if (type.startsWith("page") && !persisted) return;
+    // An open socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
+    if (/hide|freeze|offline/.test(type)) return this.#wait({ reason: type });
+    if (type === "visibilitychange" && host.document?.visibilityState === "hidden") return;
+    if (/waiting|offline/.test(this.state)) {
+      if (host.Date.now() >= this.#returnAt) void this.#open();
+    } else this.#check(true);
   };
 
-  #hear() {
+  /** Expect to hear something at least so often. @param {number} deadlineMs */
+  #watch(deadlineMs) {
+    this.#deadlineMs = deadlineMs;
     this.#heardAt = this.#wiring.host.Date.now();
+    this.#check(false);
   }
 
-  #watch() {
-    this.#timer("watch", this.#deadlineMs, () => this.#check(false));
-  }
-
-  /**
-   * End a connection that has been silent for too long.
-   * @param {boolean} graceful give what may already have arrived a moment to be heard
-   */
+  /** End a connection that was silent for too long. @param {boolean} graceful grant what stands in line a moment */
   #check(graceful) {
-    // A clock set back makes this negative; then the silence is at most counted twice.
-    const silentMs = Math.max(0, this.#wiring.host.Date.now() - this.#heardAt);
-    const leftMs = this.#deadlineMs - silentMs;
+    const heardAt = this.#heardAt;
+    // A clock set back makes the silence negative; then it is at most counted twice.
+    const leftMs = this.#deadlineMs - Math.max(0, this.#wiring.host.Date.now() - heardAt);
     if (leftMs > 0) this.#timer("watch", leftMs, () => this.#check(false));
     else if (graceful || -leftMs > LATE_MS) {
-      const heardAt = this.#heardAt;
-      this.#timer("watch", LATE_MS, () => (heardAt === this.#heardAt ? this.#ended(1006, "silent") : this.#check(true)));
+      this.#timer("watch", LATE_MS, () => (heardAt < this.#heardAt ? this.#check(true) : this.#ended(1006, "silent")));
     } else this.#ended(1006, "silent");
   }
 
-  /**
-   * Set one of our timers, or only clear it; each is one of a kind.
-   * @param {string} name
-   * @param {number} [ms]
-   * @param {() => void} [then]
-   */
+  /** Set a timer in the place of its namesake. @param {string} name @param {number} ms @param {() => void} then */
   #timer(name, ms, then) {
     const { host } = this.#wiring;
     host.clearTimeout(this.#timers[name]);
-    delete this.#timers[name];
-    if (then) this.#timers[name] = host.setTimeout(then, /** @type {number} */ (ms));
+    this.#timers[name] = host.setTimeout(then, ms);
   }
 
   /** @param {StateChange} change */
   #become(change) {
-    if (this.state === change.state && change.state !== "waiting" && change.state !== "offline") return;
+    if (this.state === "idle" && change.state === "idle") return;
     this.state = change.state;
     this.#wiring.onstate(change);
   }

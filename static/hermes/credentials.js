@@ -1,39 +1,34 @@
 /** Credentials: the token that a connection shows, fetched when needed and kept while it is good. Used by connection.js. */
+/** @import { Pass, TokenSource } from "./types.js" */
 
-/** @typedef {import("./types.js").Pass} Pass */
-
-// A token this close to its end would be refused while it is on its way.
-const SPARE_MS = 10_000;
+const SPARE_MS = 10_000; // a token this close to its end would be refused while it is on its way
 
 /** Thrown by a token function to say that asking again is of no use, e.g. because the user has signed out. */
 export class Refused extends Error {}
 
 /**
- * What a JWT says about its bearer. Not verified: it only names things; authority stays with the server.
+ * What a JWT says about its bearer; nothing when it is no JWT. Not verified: it only names things here.
  * @param {string} token
- * @returns {Record<string, any>} empty when it is no JWT
+ * @returns {Record<string, any>}
  */
 export function claims(token) {
   try {
     const text = atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"));
-    return JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (character) => character.charCodeAt(0)))) ?? {};
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (letter) => letter.charCodeAt(0)))) ?? {};
   } catch {
     return {};
   }
 }
 
-/** Asks the source for a token when there is none, or none that is still good. */
+/** Asks the source for a token when there is none that is still good. */
 export class Credentials {
-  /** @type {Pass | null} */ #pass = null;
-  /** @type {string | null} */ #refused = null;
   #now;
+  /** @type {Pass | null} */ #pass = null;
+  /** @type {string | undefined} */ #refused;
   #source;
-  #until = Infinity;
+  #until = 0;
 
-  /**
-   * @param {import("./types.js").TokenSource} source
-   * @param {() => number} now milliseconds
-   */
+  /** @param {TokenSource} source @param {() => number} now milliseconds */
   constructor(source, now) {
     this.#source = source;
     this.#now = now;
@@ -41,10 +36,9 @@ export class Credentials {
 
   /**
    * @param {boolean} [fresh] ask the source even though the token at hand is good
-   * @returns {Promise<Pass>}
-   * @throws {Refused} the source only has a token that was refused
+   * @returns {Promise<Pass>} rejected with `Refused` when the source has only a token that was refused
    */
-  async get(fresh = false) {
+  async get(fresh) {
     if (!fresh && this.#pass && this.#now() < this.#until - SPARE_MS) return this.#pass;
     const given = typeof this.#source === "function" ? await this.#source() : this.#source;
     const pass = typeof given === "string" ? { token: given } : given;
@@ -56,16 +50,16 @@ export class Credentials {
   }
 
   /**
-   * The server has said how long the token at hand is good.
-   * @param {number | undefined} seconds
+   * The token at hand is good for so long.
+   * @param {number} [seconds] unless known, until it is refused
    */
-  expire(seconds) {
-    this.#until = typeof seconds === "number" ? this.#now() + seconds * 1000 : Infinity;
+  expire(seconds = Infinity) {
+    this.#until = this.#now() + seconds * 1000;
   }
 
   /** The server has refused the token at hand. */
   refuse() {
-    this.#refused = this.#pass?.token ?? null;
+    this.#refused = this.#pass?.token;
     this.#pass = null;
   }
 }

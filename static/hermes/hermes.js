@@ -1,4 +1,5 @@
 /** Hermes: what pages talk to: subscribe, connect, send. Takes frames from connection, asks shown whether they are new. */
+/** @import { Entry, Host, Options, Pass, Subscriber } from "./types.js" */
 
 import { Connection } from "./connection.js";
 import { Credentials, Refused, claims } from "./credentials.js";
@@ -8,34 +9,17 @@ import { Shown } from "./shown.js";
 
 export { Refused };
 
-/** @typedef {import("./types.js").Entry} Entry */
-
 const RECENT_MS = 10_000;
-
-/** @returns {import("./types.js").Store | null} null where the browser forbids it */
-function sessionStore() {
-  try {
-    return globalThis.sessionStorage ?? null;
-  } catch {
-    return null;
-  }
-}
 
 /**
  * A member's notifications in one room.
  * @template {Record<string, any>} [Messages=Record<string, any>] the data of each message type
  */
 export class Hermes {
-  /**
-   * Everyone who listens. `on` adds to it, and so may `push({type, callback})`, as the article's pages do.
-   * @type {import("./types.js").Subscriber[]}
-   */
-  subscribers = [];
-  /**
-   * Called for an entry whose type nobody listens to.
-   * @type {((message: any, entry: Entry) => void) | null}
-   */
+  /** Called for an entry that nobody listens to. @type {((message: any, entry: Entry) => void) | null} */
   otherwise = null;
+  /** Everyone who listens; `on` adds to it, and so may the article's pages. @type {Subscriber[]} */
+  subscribers = [];
 
   #connection;
   #host;
@@ -44,10 +28,10 @@ export class Hermes {
   /** @type {{ resolve: (entries: Entry[]) => void, reject: (error: Error) => void, timer: any }[]} */ #recent = [];
   /** @type {Shown | null} */ #shown = null;
 
-  /** @param {import("./types.js").Options} options */
+  /** @param {Options} options */
   constructor(options) {
     this.#options = options;
-    this.#host = options.host ?? /** @type {import("./types.js").Host} */ (globalThis);
+    this.#host = options.host ?? /** @type {Host} */ (globalThis);
     if (options.url) new URL(options.url); // a bad address throws here and now
     this.#connection = new Connection({
       WebSocket: options.WebSocket ?? globalThis.WebSocket,
@@ -60,7 +44,7 @@ export class Hermes {
       },
       onstate: (change) => {
         if (change.state !== "open") this.#giveUpRecent();
-        this.#emit(`${CONTROL}state`, change);
+        this.#tell(`${CONTROL}state`, change);
       },
     });
   }
@@ -151,9 +135,9 @@ export class Hermes {
     });
   }
 
-  /** @param {import("./types.js").Pass} pass */
+  /** @param {Pass} pass */
   #address(pass) {
-    const { stage, url, room, position, storage = sessionStore() } = this.#options;
+    const { stage, url, room, position, storage } = this.#options;
     const said = claims(pass.token);
     const at = pass.stage ?? stage;
     const identity = [at, `${said.room_id ?? pass.room_id ?? room ?? ""}`, `${said.user_id ?? pass.user_id ?? ""}`];
@@ -170,16 +154,12 @@ export class Hermes {
   /** @param {Entry} entry */
   #take(entry) {
     if (!this.#shown?.take(entry)) return;
-    const type = entry.data?.type;
-    const named = this.#tell(type, entry.data?.data, entry);
+    const named = this.#tell(entry.data?.type, entry.data?.data, entry);
     const all = this.#tell("*", entry.data, entry);
-    if (!named && !all && this.otherwise) this.#call(this.otherwise, entry.data, entry);
+    if (!named && !all) this.otherwise?.(entry.data, entry);
   }
 
-  /**
-   * @param {string} type
-   * @param {Record<string, any>} data
-   */
+  /** @param {string} type @param {Record<string, any>} data */
   #obey(type, data) {
     const position = positionOf(data);
     if (position && this.#shown) {
@@ -192,8 +172,8 @@ export class Hermes {
       this.#host.clearTimeout(asked?.timer);
       asked?.resolve(Array.isArray(data.entries) ? data.entries : []);
     }
-    this.#emit(type, data);
-    if (type === `${CONTROL}hello` && data.status !== "fresh") this.#emit(CONTROL + data.status, data);
+    this.#tell(type, data);
+    if (type === `${CONTROL}hello` && data.status !== "fresh") this.#tell(CONTROL + data.status, data);
   }
 
   #giveUpRecent() {
@@ -205,39 +185,19 @@ export class Hermes {
 
   #flush = () => this.#shown?.flush();
 
-  /**
-   * @param {string} type
-   * @param {Record<string, any>} data
-   */
-  #emit(type, data) {
-    this.#tell(type, data, undefined);
-  }
-
-  /**
-   * @param {string} type
-   * @param {any} data
-   * @param {Entry | undefined} entry undefined for what the connection does
-   * @returns {boolean} whether anyone listens
-   */
+  /** Tell who listens, if anyone does. @param {string} type @param {any} data @param {Entry} [entry] */
   #tell(type, data, entry) {
     // An entry never passes for an event of ours, whatever its producer called it.
     if (typeof type !== "string" || (entry && type.startsWith(CONTROL))) return false;
     const listening = this.subscribers.filter((subscriber) => subscriber?.type === type);
-    for (const { callback } of listening) this.#call(callback, data, entry);
-    return listening.length > 0;
-  }
-
-  /**
-   * @param {(data: any, entry: any) => void} callback
-   * @param {any} data
-   * @param {Entry | undefined} entry
-   */
-  #call(callback, data, entry) {
-    try {
-      callback(data, entry);
-    } catch (error) {
-      // One failing subscriber must not stop the others, and must not go unseen.
-      (globalThis.reportError ?? console.error)(error);
+    for (const { callback } of listening) {
+      try {
+        callback(data, entry);
+      } catch (error) {
+        // One failing subscriber must not stop the others, and must not go unseen.
+        (globalThis.reportError ?? console.error)(error);
+      }
     }
+    return listening.length > 0;
   }
 }

@@ -1,25 +1,15 @@
 /** Position: where this page stands in its room's history. Pure; used by shown.js and hermes.js. */
-
-/** @typedef {import("./types.js").Position} Position */
+/** @import { Position } from "./types.js" */
 
 /**
- * Read a position out of anything.
+ * Read a position out of anything; null when it holds none.
  * @param {any} value a control frame's data, a stored or a rendered position
- * @returns {Position | null} null when it holds none
+ * @returns {Position | null}
  */
 export function positionOf(value) {
   const { epoch, seq, id } = value ?? {};
   if (typeof epoch !== "string" || !epoch || !Number.isSafeInteger(seq) || seq < 0) return null;
   return { epoch, seq, id: typeof id === "string" ? id : "" };
-}
-
-/**
- * Whether `next` is further on in the same life of the history.
- * @param {Position | null} here
- * @param {Position} next
- */
-export function isAhead(here, next) {
-  return here !== null && here.epoch === next.epoch && next.seq > here.seq;
 }
 
 /**
@@ -34,8 +24,6 @@ export function socketAddress(url, stage, position) {
   const path = `/ws/${encodeURIComponent(stage)}`;
   if (!address.pathname.endsWith(path)) address.pathname = address.pathname.replace(/\/+$/, "") + path;
   address.hash = "";
-  if (position) {
-    for (const key of /** @type {const} */ (["epoch", "seq", "id"])) address.searchParams.set(key, `${position[key]}`);
-  }
+  for (const [key, value] of Object.entries(position ?? {})) address.searchParams.set(key, `${value}`);
   return address.href;
 }

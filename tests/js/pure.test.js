@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { delay, refuses } from "../../static/hermes/backoff.js";
 import { Credentials, Refused, claims } from "../../static/hermes/credentials.js";
 import { parse } from "../../static/hermes/frames.js";
-import { isAhead, positionOf, socketAddress } from "../../static/hermes/position.js";
+import { positionOf, socketAddress } from "../../static/hermes/position.js";
 import { jwt } from "./scene.js";
 
 const WIRE = new URL("../wire/", import.meta.url);
@@ -31,14 +31,6 @@ test("a position is read from whatever holds one", () => {
   for (const bad of [null, undefined, 1, "e", {}, { epoch: "", seq: 1 }, { epoch: "e", seq: -1 }, { epoch: "e", seq: 1.5 }, { epoch: 1, seq: 1 }]) {
     assert.equal(positionOf(bad), null);
   }
-});
-
-test("ahead is only within one epoch", () => {
-  const here = { epoch: "e", seq: 2, id: "b" };
-  assert.equal(isAhead(here, { epoch: "e", seq: 3, id: "c" }), true);
-  assert.equal(isAhead(here, here), false);
-  assert.equal(isAhead(here, { epoch: "f", seq: 9, id: "c" }), false);
-  assert.equal(isAhead(null, here), false);
 });
 
 test("a socket's address is made from a host, a page or a socket's address", () => {

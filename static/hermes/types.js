@@ -1,0 +1,93 @@
+/** Types: the shapes that the modules share, for people and for tsc. No module loads this one. */
+
+/**
+ * @typedef {object} Position where a page stands in its room's history
+ * @property {string} epoch names one life of the history
+ * @property {number} seq of the last entry handled; 0 before the first
+ * @property {string} id that entry's id; empty when seq is 0
+ */
+
+/**
+ * @typedef {object} Entry a message with its place in the room's history
+ * @property {string} id
+ * @property {string} epoch
+ * @property {number} seq
+ * @property {any} data as the producer made it; by custom `{type, data}`
+ * @property {string | number} user_id who it came from
+ * @property {string} room_id
+ */
+
+/**
+ * @typedef {{ kind: "entry", entry: Entry }
+ *   | { kind: "control", type: string, data: Record<string, any> }
+ *   | { kind: "other" }} Frame
+ */
+
+/**
+ * @typedef {object} Pass a token, with what its issuer says about it
+ * @property {string} token
+ * @property {string} [url] of the socket, when the issuer names it
+ * @property {number} [expires_in] seconds
+ * @property {string} [stage]
+ * @property {string} [room_id]
+ * @property {string | number} [user_id]
+ */
+
+/** @typedef {string | (() => string | Pass | Promise<string | Pass>)} TokenSource */
+
+/** @typedef {"idle" | "connecting" | "open" | "waiting" | "offline" | "closed"} State */
+
+/**
+ * @typedef {object} StateChange
+ * @property {State} state
+ * @property {number} [code] the close code that led here
+ * @property {string} [reason]
+ * @property {number} [retry_in_ms]
+ */
+
+/**
+ * @typedef {object} Subscriber
+ * @property {string} type
+ * @property {(data: any, entry?: any) => void} callback
+ */
+
+/** @typedef {Pick<Storage, "getItem" | "setItem">} Store where a position is kept */
+
+/**
+ * The part of the browser's window that a connection needs; tests hand in their own.
+ * @typedef {object} Host
+ * @property {(handler: () => void, ms: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {{ now(): number }} Date
+ * @property {{ random(): number }} Math
+ * @property {{ onLine?: boolean }} [navigator]
+ * @property {{ visibilityState?: string }} [document]
+ * @property {(type: string, listener: (event: any) => void, capture?: boolean) => void} [addEventListener]
+ * @property {(type: string, listener: (event: any) => void, capture?: boolean) => void} [removeEventListener]
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {string} [url] ws(s)://host or http(s)://host; without it the token's issuer names it, or it is the page's host
+ * @property {string} stage
+ * @property {TokenSource} token a token, or a function that fetches one and throws `Refused` when it is of no use to
+ *   ask again
+ * @property {string} [room]
+ * @property {Position | null} [position] of the room when the page was rendered
+ * @property {Store | null} [storage] where the position is kept; sessionStorage unless given, null for nowhere
+ * @property {typeof WebSocket} [WebSocket]
+ * @property {Host} [host] the window
+ */
+
+/**
+ * What a connection is given by its owner.
+ * @typedef {object} Wiring
+ * @property {typeof WebSocket} WebSocket
+ * @property {Host} host
+ * @property {{ get(fresh?: boolean): Promise<Pass>, expire(seconds?: number): void, refuse(): void }} credentials
+ * @property {(pass: Pass) => string} address of the socket, for this pass
+ * @property {(frame: Frame) => void} onframe called for every frame
+ * @property {(change: StateChange) => void} onstate
+ */
+
+export {};

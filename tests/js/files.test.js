@@ -1,0 +1,51 @@
+/** The toolkit as files: small, complete, importable as they are. */
+
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+const HERMES = new URL("../../static/hermes/", import.meta.url);
+const CORE = ["hermes", "connection", "credentials", "shown", "frames", "position", "backoff"].map((name) => `${name}.js`);
+const TOASTS = ["toasts.js", "toast_view.js", "page.js", "toasts.css"];
+
+/** @param {string} name */
+const read = (name) => readFileSync(new URL(name, HERMES), "utf8");
+
+/** The bytes of files that travel as one, gzipped and not minified. @param {string[]} names */
+const gzipped = (names) => gzipSync(names.map(read).join("\n"), { level: 9 }).length;
+
+test("the core is at most 8 KiB, with toasts at most 16 KiB", () => {
+  assert.ok(gzipped(CORE) <= 8 * 1024, `${gzipped(CORE)} bytes`);
+  assert.ok(gzipped([...CORE, ...TOASTS]) <= 16 * 1024, `${gzipped([...CORE, ...TOASTS])} bytes`);
+});
+
+test("every import names a file beside it, with its .js, and nothing else", () => {
+  for (const name of readdirSync(HERMES).filter((each) => each.endsWith(".js"))) {
+    const imports = [...read(name).matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map(([, path]) => path);
+    for (const path of imports) {
+      assert.match(path, /^\.\/\w+\.js$/, `${name} imports ${path}`);
+      assert.ok(readFileSync(new URL(path, HERMES)), `${name} imports ${path}`);
+    }
+  }
+});
+
+test("nothing turns text into HTML or code", () => {
+  for (const name of readdirSync(HERMES).filter((each) => each.endsWith(".js"))) {
+    assert.doesNotMatch(read(name), /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function/, name);
+  }
+});
+
+test("the core needs no browser to be imported, and no module that it does not name", async () => {
+  const { Hermes } = await import("../../static/hermes/hermes.js");
+  assert.equal(new Hermes({ stage: "development", token: "t", WebSocket: /** @type {any} */ (class {}) }).state, "idle");
+  const reached = new Set(["hermes.js"]);
+  for (const name of reached) for (const [, path] of read(name).matchAll(/^import .* from "\.\/(\w+\.js)"/gm)) reached.add(path);
+  assert.deepEqual([...reached].sort(), [...CORE].sort());
+});
+
+test("the package exports the same files", () => {
+  const { exports, dependencies } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  assert.equal(dependencies, undefined);
+  for (const path of Object.values(exports)) assert.ok(readFileSync(new URL(`../../${path}`, import.meta.url)));
+});
