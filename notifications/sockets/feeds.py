@@ -38,6 +38,7 @@ class Feeds:
         self._feeds: dict[Key, Feed] = {}
         self._opening: dict[Key, asyncio.Task[Feed]] = {}
         self._filling: dict[Feed, asyncio.Task[bool]] = {}
+        self._extending: dict[Feed, asyncio.Task[None]] = {}
         self._held: dict[Key, int] = {}
         self._dirty: set[Feed] = set()
         self._readers = asyncio.Semaphore(READERS)
@@ -92,12 +93,11 @@ class Feeds:
         Raises:
             HistoryUnavailable: Redis does not answer.
         """
-        async with self._readers:
-            if feed.is_whole:  # somebody who waited for the same has done it
-                return
-            page = await self._history.read(feed.stage, feed.room_id)
-        if not feed.extend_back(page):
-            await self.fill_now(feed)
+        task = self._extending.get(feed)
+        if task is None:  # one read, however many clients come back at once
+            task = self._extending[feed] = asyncio.create_task(self._extend_back(feed), name="hermes-extend")
+            task.add_done_callback(lambda _: self._extending.pop(feed, None))
+        await asyncio.shield(task)
 
     def fill(self, feed: Feed) -> asyncio.Task[bool]:
         """Ask the history for what a feed lacks; one read at a time, however many ask.
@@ -141,7 +141,11 @@ class Feeds:
 
     async def stop(self) -> None:
         """Cancel what is being read."""
-        tasks: list[asyncio.Task[Any]] = [*self._opening.values(), *self._filling.values()]
+        tasks: list[asyncio.Task[Any]] = [
+            *self._opening.values(),
+            *self._extending.values(),
+            *self._filling.values(),
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -168,6 +172,12 @@ class Feeds:
         head = await self._history.open(stage, room_id)
         feed = self._feeds[key] = Feed(stage, room_id, head)
         return feed
+
+    async def _extend_back(self, feed: Feed) -> None:
+        async with self._readers:
+            page = await self._history.read(feed.stage, feed.room_id)
+        if not feed.extend_back(page):
+            await self.fill_now(feed)
 
     async def _fill(self, feed: Feed) -> bool:
         try:

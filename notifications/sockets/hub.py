@@ -40,6 +40,7 @@ HINTS_A_TURN = 32  # then others on the loop have their turn
 RESTART_SECONDS = 1.0
 JOIN_SECONDS = 10.0
 STOP_SECONDS = 8.0
+CANCELLATIONS = 5
 
 
 class TooManyConnections(HermesError):
@@ -76,9 +77,7 @@ class Hub:
     async def stop(self) -> None:
         """End every task, close the registry's rows and let go of Redis."""
         self.is_draining = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         await self._feeds.stop()
         await self.registry.stop(STOP_SECONDS)
         await self.authorizer.aclose()
@@ -230,6 +229,16 @@ async def _forever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             logger.exception("The hub's %s loop failed and begins again.", name)
         await asyncio.sleep(RESTART_SECONDS)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a library's clean-up may swallow one cancellation, and would wait for ever."""
+    for _ in range(CANCELLATIONS):
+        for task in tasks:
+            task.cancel()
+        if not tasks or not (await asyncio.wait(tasks, timeout=1.0))[1]:
+            return
+    logger.error("Not every task of the hub has ended: %s", [task.get_name() for task in tasks if not task.done()])
 
 
 class HubOfLoop:

@@ -1,0 +1,141 @@
+"""The server of `manage.py serve`: raw writes, closing handshakes, stalled readers, draining, over real TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from notifications.sockets import outbound
+from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+from tests.sockets.scene import Serving, close_of, control, heard
+
+
+async def until(predicate: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not predicate():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.01)
+
+
+async def stalled_client(serving: Serving, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a WebSocket whose reader, with a small buffer, takes nothing more after the handshake."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, serving.address)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        f"GET /ws/development HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Protocol: hermes.v1, hermes.token.{token}\r\n\r\n".encode()
+    )
+    assert b"101" in await reader.readline()
+    return reader, writer
+
+
+async def test_entries_and_closing_handshakes_share_one_transport(serving: Serving) -> None:
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        await serving.publish(*range(1, 51))
+        assert [(await heard(alice))["seq"] for _ in range(50)] == list(range(1, 51))
+        await alice.close(1000)
+        assert alice.close_code == 1000
+    hub = await serving.hubs.running()
+    await until(lambda: not hub._connections)
+
+
+async def test_a_reader_that_stalls_is_cut_and_its_neighbours_notice_nothing(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "STALL_SECONDS", 1.0)
+    hub = await serving.hubs.running()
+    async with serving.connect(serving.token("bob")) as bob:
+        await control(bob, "hello")
+        _, writer = await stalled_client(serving, serving.token("alice"))
+        await until(lambda: len(hub._connections) == 2)
+        (stalled,) = [each for each in hub._connections if each.user == "alice"]
+        text = '"' + "x" * 50_000 + '"'
+        received = 0
+        for number in range(1, 41):
+            await serving.publish(number, data=text)
+            received = (await heard(bob))["seq"]
+        assert received == 40
+        await until(lambda: len(hub._connections) == 1)
+        assert stalled.close_code == 4108
+        writer.close()
+        await serving.publish(41)
+        assert (await heard(bob))["seq"] == 41
+
+
+async def test_nothing_is_written_after_the_close_frame(serving: Serving) -> None:
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        (connection,) = (await serving.hubs.running())._connections
+        (protocol,) = serving.server.server_state.connections
+        assert isinstance(protocol, HermesWebSocketProtocol)
+        protocol.close(4403, "revoked")
+        protocol.close(4401, "the first reason counts")
+        assert protocol.write(b"garbage") == 0
+        connection.error("late", "nothing of this arrives")
+        assert await close_of(alice) == (4403, "revoked")
+
+
+async def test_a_stopping_process_says_goodbye_and_closes_each_connection_in_its_turn(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HermesWebSocketProtocol, "drain_seconds", 1.0)
+    await serving.publish(1)
+    sockets = [await serving.connect(serving.token(user)) for user in ("alice", "bob", "zoe")]
+    for each in sockets:
+        await control(each, "hello")
+    stopping = asyncio.create_task(serving.server.shutdown(sockets=[]))
+    for each in sockets:
+        goodbye = await control(each, "goodbye")
+        assert (goodbye["seq"], goodbye["id"]) == (1, "m1")
+        assert 0 <= goodbye["retry_after_ms"] <= 1000
+    assert [(await close_of(each))[0] for each in sockets] == [4112] * 3
+    await stopping
+
+
+async def test_a_connection_that_leaves_while_draining_is_not_closed_twice(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HermesWebSocketProtocol, "drain_seconds", 2.0)
+    alice = await serving.connect(serving.token())
+    await control(alice, "hello")
+    stopping = asyncio.create_task(serving.server.shutdown(sockets=[]))
+    await control(alice, "goodbye")
+    await alice.close()
+    await stopping
+    assert not serving.server.server_state.connections
+
+
+async def test_a_handshake_that_never_finished_is_ended_by_a_stop(serving: Serving) -> None:
+    _, writer = await asyncio.open_connection(*serving.address)
+    writer.write(b"GET /ws/development HTTP/1.1\r\n")
+    await writer.drain()
+    await serving.server.shutdown(sockets=[])
+    writer.close()
+
+
+def test_accepted_sockets_inherit_our_limits() -> None:
+    listener = listening_socket("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 128 * 1024  # Linux doubles it
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+            assert client.getpeername() == listener.getsockname()
+
+
+def test_a_taken_address_is_an_error_and_leaks_no_socket() -> None:
+    with listening_socket("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
+        listening_socket("127.0.0.1", listener.getsockname()[1])
