@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.postgres import Postgres
 from tests.processes import Hermes
 
 _DIRECTORY = pytest.StashKey[Path]()
+_TEST_SECONDS = 120
 _LEFT_OUT = pytest.StashKey[bool]()
 _NO_CHROMIUM = "no Chromium on this machine"
 _ENGINES: dict[str, Any] = {}
@@ -77,6 +79,22 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.stash.get(_LEFT_OUT, False):
         terminalreporter.section("LEFT OUT: the browser tests", sep="!", red=True, bold=True)
         terminalreporter.write_line(f"{_NO_CHROMIUM}: apt-get install chromium, or run `make test` as root.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """End a test that hangs, with the place where it does; every wait of ours has a shorter deadline."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"{item.nodeid} runs for more than {_TEST_SECONDS} s")
+
+    previous = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(_TEST_SECONDS)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.fixture(scope="session")
