@@ -29,12 +29,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def signed_in(browser: Browser, hermes: Hermes) -> Iterator[SignIn]:
+def signed_in(browser: Browser, request: pytest.FixtureRequest) -> Iterator[SignIn]:
     """Return a function that opens the demo page for a member, in a browser profile of its own, and connects."""
     contexts: list[BrowserContext] = []
     failures: list[str] = []
 
-    def open_page(user: str, **options: Any) -> Page:
+    def open_page(user: str, at: Hermes | None = None, **options: Any) -> Page:
+        hermes = at or request.getfixturevalue("hermes")
         context = browser.new_context(**options)
         contexts.append(context)
         context.add_cookies([{"name": n, "value": v, "url": hermes.url} for n, v in hermes.sign_in(user).items()])
