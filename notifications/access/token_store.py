@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 OUR_COST = 5  # the input is a digest of a secret of at least 32 bytes: guessing it is hopeless at any cost
-MAX_COST = 12  # 0.2 s of CPU; a row that asks for more is an attack or a mistake
-_HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}\Z")
+# bcrypt knows no cost below 4; 12 is 0.2 s of CPU, and a row that asks for more is an attack or a mistake.
+MIN_COST, MAX_COST = 4, 12
+_HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}\Z")
 _KEYS_A_READ = 100  # BatchGetItem's limit
 
 
@@ -96,7 +98,7 @@ def _read_some(stage: Stage, members: list[tuple[str, str]]) -> dict[tuple[str, 
     for user, room in members:
         token = by_key.get((user, room), {}).get("token", {}).get("S")
         revoked = by_key.get((user, REVOKED_PREFIX + room), {}).get("not_before", {}).get("N", "0")
-        rows[(user, room)] = Row(token, int(revoked))
+        rows[(user, room)] = Row(token, int(Decimal(revoked)))  # others may write fractions
     return rows
 
 
@@ -108,7 +110,12 @@ def matches(token_hash: str, digest: str) -> bool:
         digest: 64 hex digits (bcrypt refuses more than 72 bytes).
     """
     shape = _HASH.match(token_hash)
-    return shape is not None and int(shape[1]) <= MAX_COST and bcrypt.checkpw(digest.encode(), token_hash.encode())
+    if shape is None or not MIN_COST <= int(shape[1]) <= MAX_COST:
+        return False
+    try:
+        return bcrypt.checkpw(digest.encode(), token_hash.encode())
+    except ValueError:  # of the right shape, and still no salt: its last character has bits that bcrypt refuses
+        return False
 
 
 def save(stage: Stage, user_id: str, room_id: str, digest: str) -> None:
@@ -185,7 +192,13 @@ def _put(stage: Stage, item: dict[str, Any]) -> None:
 
 
 def _unavailable(stage: Stage, error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"Table {stage.tokens_table!r}: DynamoDB does not answer: {type(error).__name__}: {error}")
+    table = f"Table {stage.tokens_table!r}"
+    if not isinstance(error, ClientError):
+        return StoreUnavailable(f"{table}: DynamoDB does not answer: {type(error).__name__}")
+    code = error.response.get("Error", {}).get("Code", "unknown")
+    if code == "ResourceNotFoundException":
+        return StoreUnavailable(f"{table} does not exist: check HERMES_TOKENS_TABLE, or make it: manage.py provision.")
+    return StoreUnavailable(f"{table}: DynamoDB refused with {code}")
 
 
 def _client() -> DynamoDBClient:
