@@ -25,6 +25,7 @@ from django.conf import settings
 
 from notifications.access import token_store, tokens
 from notifications.access.origins import Application, Receive, Scope, Send
+from notifications.access.recall import Flights, Recent
 from notifications.access.token_store import Row
 from notifications.conf import Stage
 from notifications.exceptions import TokenRefused, Unavailable
@@ -71,26 +72,6 @@ class Grant:
         return str(self.user_id)
 
 
-class _Recent:
-    """A mapping that forgets its oldest entry when it is full."""
-
-    def __init__(self, size: int) -> None:
-        self._items: dict[Any, Any] = {}
-        self._size = size
-
-    def get(self, key: Any) -> Any:
-        return self._items.get(key)
-
-    def put(self, key: Any, value: Any) -> None:
-        self._items.pop(key, None)
-        self._items[key] = value
-        if len(self._items) > self._size:
-            del self._items[next(iter(self._items))]
-
-    def drop(self, key: Any) -> None:
-        self._items.pop(key, None)
-
-
 class Authorizer:
     """Judges tokens for one process and event loop.
 
@@ -100,9 +81,11 @@ class Authorizer:
 
     def __init__(self, cache: redis.asyncio.Redis | None = None) -> None:
         self._cache = cache or async_client()
-        self._rows = _Recent(CACHED)
-        self._verdicts = _Recent(CACHED)
-        self._reading: dict[tuple[str, str, str], asyncio.Future[Row]] = {}
+        self._rows: Recent[tuple[float, Row]] = Recent(CACHED)
+        self._verdicts: Recent[bool] = Recent(CACHED)
+        # A member's many tabs come back at once: one reads the row, and one computes the verdict.
+        self._reading: Flights[tuple[Row, float]] = Flights()
+        self._checking: Flights[bool] = Flights()
         self._forgotten = 0
         self._waiting = 0
         # Two: bcrypt releases the GIL, and the loop's own core must not be what waits for it.
@@ -111,6 +94,8 @@ class Authorizer:
 
     async def aclose(self) -> None:
         """Let go of threads and connections."""
+        self._reading.cancel()
+        self._checking.cancel()
         self._bcrypt.shutdown(wait=False, cancel_futures=True)
         self._dynamodb.shutdown(wait=False, cancel_futures=True)
         await self._cache.aclose()
@@ -134,9 +119,14 @@ class Authorizer:
         try:
             async with asyncio.timeout(AUTHORIZE_SECONDS):
                 row, checked_at = await self._row(stage, claims.user, claims.room_id)
-                judge_row(row, claims.issued_at)
-                if not await self._verdict(stage, claims, row):
-                    raise TokenRefused("digest")
+                try:
+                    await self._judge(stage, claims, row)
+                except TokenRefused:
+                    if checked_at >= now:
+                        raise
+                    # The row is from memory, and the one that this token was given with may be newer.
+                    row, checked_at = await self._read_once(stage, claims.user, claims.room_id)
+                    await self._judge(stage, claims, row)
         except TimeoutError as error:
             raise Unavailable("the authorizer did not get an answer in time") from error
         return Grant(
@@ -153,6 +143,7 @@ class Authorizer:
         """Read a member's row again before the next verdict; called when a revocation is announced."""
         self._forgotten += 1
         self._rows.drop((stage, user_id, room_id))
+        self._reading.drop((stage, user_id, room_id))  # it may find what was before
 
     async def reread(self, stage: Stage, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """Read rows again for the sweep of open connections; what it finds is what joins see, too.
@@ -163,45 +154,52 @@ class Authorizer:
         Raises:
             Unavailable: DynamoDB does not answer.
         """
-        forgotten = self._forgotten
+        forgotten, started = self._forgotten, time.time()
         rows = await self._in_thread(self._dynamodb, token_store.read_many, stage, list(members))
         if forgotten == self._forgotten:
             for (user, room), row in rows.items():
-                self._rows.put((stage.name, user, room), (time.time(), row))
+                self._rows.put((stage.name, user, room), (started, row))
         return rows
 
     async def _row(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
         key = (stage.name, user, room_id)
-        known: tuple[float, Row] | None = self._rows.get(key)
+        known = self._rows.get(key)
         if known is not None and time.time() - known[0] < ROW_SECONDS:
             return known[1], known[0]
-        reading = self._reading.get(key)
-        if reading is None:  # single flight: a member's many tabs come back at once
-            reading = self._reading[key] = asyncio.ensure_future(
-                self._in_thread(self._dynamodb, token_store.read, stage, user, room_id)
-            )
-            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await self._read_once(stage, user, room_id)
+
+    async def _read_once(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
+        return await self._reading.join((stage.name, user, room_id), lambda: self._read(stage, user, room_id))
+
+    async def _read(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
         forgotten, started = self._forgotten, time.time()
-        row = await asyncio.shield(reading)
+        row = await self._in_thread(self._dynamodb, token_store.read, stage, user, room_id)
         if forgotten == self._forgotten:  # else a revocation came meanwhile, and this row may be older than it
-            self._rows.put(key, (started, row))
+            self._rows.put((stage.name, user, room_id), (started, row))
         return row, started
 
+    async def _judge(self, stage: Stage, claims: tokens.Claims, row: Row) -> None:
+        judge_row(row, claims.issued_at)
+        if not await self._verdict(stage, claims, row):
+            raise TokenRefused("digest")
+
     async def _verdict(self, stage: Stage, claims: tokens.Claims, row: Row) -> bool:
-        assert row.token_hash is not None  # noqa: S101  judge_row has seen to it
         fact = hmac.new(
             stage.jwt_secret.encode(), f"{claims.digest} {row.token_hash}".encode(), hashlib.sha256
         ).hexdigest()
-        known: bool | None = self._verdicts.get(fact)
+        known = self._verdicts.get(fact)
         if known is not None:
             return known
+        return await self._checking.join(fact, lambda: self._check(stage, claims, row.token_hash or "", fact))
+
+    async def _check(self, stage: Stage, claims: tokens.Claims, token_hash: str, fact: str) -> bool:
         shared = f"hermes:{{{stage.name}:access}}:verdict:{fact}"
         try:
             known = await self._cache.get(shared) == b"1"
         except (redis.RedisError, OSError):
             known = False  # Redis only saves work here; joining needs it too, and says so
         if not known:
-            known = await self._in_thread(self._bcrypt, token_store.matches, row.token_hash, claims.digest)
+            known = await self._in_thread(self._bcrypt, token_store.matches, token_hash, claims.digest)
             if known:
                 try:
                     await self._cache.set(shared, b"1", ex=max(1, claims.expires_at - int(time.time())))
@@ -215,7 +213,11 @@ class Authorizer:
             raise Unavailable("too many joins wait for a thread")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+            try:
+                answer = asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+            except RuntimeError as error:  # the pool takes nothing more
+                raise Unavailable("the authorizer is closed") from error
+            return await answer
         finally:
             self._waiting -= 1
 

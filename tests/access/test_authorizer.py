@@ -1,0 +1,482 @@
+"""Who may join: verdicts on tokens and rows, what is remembered and shared, and how a handshake is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import jwt
+import pytest
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
+from django.urls import path
+
+from hermes_site.engines import Valkey
+from notifications.access import authorizer as module
+from notifications.access import token_store, tokens
+from notifications.access.authorizer import Authorizer, TokenGuard, credentials, judge_row
+from notifications.access.token_store import Row
+from notifications.conf import Stage
+from notifications.exceptions import TokenRefused, Unavailable
+from tests.access.conftest import PutRow, Token
+from tests.conftest import Aws
+from tests.waiting import eventually
+
+ALICE = 42
+Count = Callable[[Any, str], list[Any]]
+
+
+@pytest.fixture
+async def make_authorizer(valkey: Valkey) -> AsyncIterator[Callable[[], Authorizer]]:
+    """Return a function that makes authorizers, as two processes have one each."""
+    made: list[Authorizer] = []
+
+    def make() -> Authorizer:
+        made.append(Authorizer())
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.aclose()
+
+
+@pytest.fixture
+def authorizer(make_authorizer: Callable[[], Authorizer]) -> Authorizer:
+    """The authorizer of one process."""
+    return make_authorizer()
+
+
+class Gate:
+    """Holds a real function's callers back, in their threads, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, target: Any, name: str, *, after: bool = False) -> None:
+        self.opened = threading.Event()
+        self.calls: list[Any] = []
+        real = getattr(target, name)
+
+        def gated(*arguments: Any) -> Any:
+            self.calls.append(arguments)
+            answer = real(*arguments) if after else None
+            assert self.opened.wait(10)
+            return answer if after else real(*arguments)
+
+        monkeypatch.setattr(target, name, gated)
+
+
+async def refusal(authorizer: Authorizer, stage: Stage, token: str) -> TokenRefused:
+    """Return why a token is refused."""
+    with pytest.raises(TokenRefused) as caught:
+        await authorizer.authorize(stage, token)
+    return caught.value
+
+
+# ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_token_of_ours_gives_its_grant(
+    authorizer: Authorizer, aws: Aws, stage: Stage, make_token: Token
+) -> None:
+    await asyncio.to_thread(
+        token_store.save, stage, str(ALICE), "acme", tokens.make_digest(ALICE, stage.passcode, "acme")
+    )
+    before = time.time()
+    grant = await authorizer.authorize(stage, make_token(ALICE, session="tag"))
+    assert (grant.stage, grant.user_id, grant.user, grant.room_id) == ("development", ALICE, "42", "acme")
+    assert (grant.session, grant.issued_at) == ("tag", int(grant.expires_at - 600))
+    assert before <= grant.checked_at <= time.time()
+
+
+@pytest.mark.parametrize("cost", [10, 12])
+async def test_a_token_and_a_row_made_the_articles_way_are_accepted(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, cost: int
+) -> None:
+    hashed = put_row(ALICE, "7", cost=cost)
+    assert hashed.startswith(f"$2a${cost}$")
+    claims = {
+        "user_id": ALICE,
+        "room_id": "7",
+        "token": tokens.make_digest(ALICE, stage.passcode, "7"),
+        "exp": int(time.time()) + 60,
+    }
+    grant = await authorizer.authorize(stage, jwt.encode(claims, stage.jwt_secret, "HS512"))
+    assert (grant.user_id, grant.room_id, grant.issued_at) == (ALICE, "7", None)
+
+
+async def test_a_missing_row_refuses(authorizer: Authorizer, aws: Aws, stage: Stage, make_token: Token) -> None:
+    error = await refusal(authorizer, stage, make_token())
+    assert (error.reason, error.close_code) == ("no_row", 4401)
+
+
+async def test_a_wrong_digest_refuses(authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token) -> None:
+    put_row(ALICE, token=put_row(43))
+    assert (await refusal(authorizer, stage, make_token(ALICE))).reason == "digest"
+
+
+async def test_a_row_of_cost_13_refuses(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE, token="$2b$13$" + "a" * 53)
+    assert (await refusal(authorizer, stage, make_token(ALICE))).reason == "digest"
+
+
+async def test_another_stages_token_refuses(
+    authorizer: Authorizer, stage: Stage, production: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    assert (await refusal(authorizer, stage, make_token(stage=production))).reason == "signature"
+
+
+async def test_a_token_issued_before_its_revocation_refuses_and_a_later_one_does_not(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    now = int(time.time())
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", now - 10)
+    for issued in (now - 20, now - 10):
+        error = await refusal(authorizer, stage, make_token(now=issued))
+        assert (error.reason, error.close_code) == ("revoked", 4403)
+    assert (await authorizer.authorize(stage, make_token(now=now - 9))).issued_at == now - 9
+
+
+def test_a_token_of_no_known_time_is_refused_once_anything_was_revoked() -> None:
+    judge_row(Row("hash"), None)
+    with pytest.raises(TokenRefused, match="revoked"):
+        judge_row(Row("hash", 1), None)
+
+
+# ── What is remembered ───────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_members_many_tabs_cost_one_read_and_one_hash(
+    authorizer: Authorizer,
+    stage: Stage,
+    put_row: PutRow,
+    make_token: Token,
+    monkeypatch: pytest.MonkeyPatch,
+    count: Count,
+) -> None:
+    put_row(ALICE)
+    reads = Gate(monkeypatch, token_store, "read")
+    hashes = count(token_store, "matches")
+    tabs = [asyncio.create_task(authorizer.authorize(stage, make_token())) for _ in range(20)]
+    await eventually(lambda: reads.calls)
+    reads.opened.set()
+    grants = await asyncio.gather(*tabs)
+    assert len(reads.calls) == len(hashes) == 1
+    assert len({grant.checked_at for grant in grants}) == 1
+    await authorizer.authorize(stage, make_token())
+    assert len(reads.calls) == len(hashes) == 1
+
+
+async def test_another_process_finds_the_verdict_in_redis(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    put_row(ALICE)
+    hashes, reads = count(token_store, "matches"), count(token_store, "read")
+    await make_authorizer().authorize(stage, make_token())
+    await make_authorizer().authorize(stage, make_token())
+    assert (len(hashes), len(reads)) == (1, 2)
+
+
+async def test_a_shared_verdict_ends_with_its_token_and_tells_nothing(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    hashed = put_row(ALICE)
+    await authorizer.authorize(stage, make_token(ttl=100))
+    (key,) = await authorizer._cache.keys("*")
+    assert 90 <= await authorizer._cache.ttl(key) <= 100
+    assert hashed not in key.decode()
+    assert tokens.make_digest(ALICE, stage.passcode, "acme") not in key.decode()
+
+
+async def test_a_refusal_is_not_shared(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE, token=put_row(43))
+    await refusal(authorizer, stage, make_token(ALICE))
+    assert await authorizer._cache.keys("*") == []
+
+
+async def test_a_changed_row_is_another_verdict(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    hashes = count(token_store, "matches")
+    for _ in range(2):
+        put_row(ALICE)  # a new salt
+        authorizer.forget(stage.name, str(ALICE), "acme")
+        await authorizer.authorize(stage, make_token())
+    assert len(hashes) == 2
+
+
+async def test_a_row_is_read_again_after_half_a_minute(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count, aws: Aws
+) -> None:
+    put_row(ALICE)
+    reads = count(token_store, "read")
+    await authorizer.authorize(stage, make_token())
+    key = (stage.name, str(ALICE), "acme")
+    started, row = authorizer._rows.get(key) or (0.0, Row(None))
+    authorizer._rows.put(key, (started - module.ROW_SECONDS, row))
+    aws.purge()
+    assert (await refusal(authorizer, stage, make_token())).reason == "no_row"
+    assert len(reads) == 2
+
+
+async def test_a_token_given_after_a_refusal_is_accepted_at_once(
+    authorizer: Authorizer, stage: Stage, aws: Aws, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    await refusal(authorizer, stage, make_token())
+    put_row(ALICE)
+    reads = count(token_store, "read")
+    assert (await authorizer.authorize(stage, make_token())).user_id == ALICE
+    assert len(reads) == 1
+
+
+async def test_a_revocation_that_is_announced_counts_at_once(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    await authorizer.authorize(stage, make_token())
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", int(time.time()) + 1)
+    assert await authorizer.authorize(stage, make_token())  # not announced: the row in memory counts
+    authorizer.forget(stage.name, str(ALICE), "acme")
+    assert (await refusal(authorizer, stage, make_token())).reason == "revoked"
+
+
+async def test_what_was_read_before_a_revocation_is_not_remembered_after_it(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_row(ALICE)
+    reads = Gate(monkeypatch, token_store, "read", after=True)
+    early = asyncio.create_task(authorizer.authorize(stage, make_token()))
+    await eventually(lambda: reads.calls)
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", int(time.time()) + 1)
+    authorizer.forget(stage.name, str(ALICE), "acme")
+    late = asyncio.create_task(authorizer.authorize(stage, make_token()))
+    await eventually(lambda: len(reads.calls) == 2, what="a second read, not a seat in the first one")
+    reads.opened.set()
+    await early  # whoever asked before is verified again once it is registered
+    with pytest.raises(TokenRefused, match="revoked"):
+        await late
+    assert (await refusal(authorizer, stage, make_token())).reason == "revoked"
+
+
+# ── The sweep of open connections ────────────────────────────────────────────────────────────────────────────────────
+async def test_what_the_sweep_reads_joins_see_too(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    hashed = put_row(ALICE)
+    reads = count(token_store, "read")
+    before = time.time()
+    assert await authorizer.reread(stage, [("42", "acme"), ("43", "acme")]) == {
+        ("42", "acme"): Row(hashed),
+        ("43", "acme"): Row(None),
+    }
+    assert before <= (await authorizer.authorize(stage, make_token())).checked_at
+    assert reads == []
+
+
+async def test_a_sweep_that_a_revocation_overtakes_is_not_remembered(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_row(ALICE)
+    reads = Gate(monkeypatch, token_store, "read_many", after=True)
+    sweep = asyncio.create_task(authorizer.reread(stage, [("42", "acme")]))
+    await eventually(lambda: reads.calls)
+    authorizer.forget(stage.name, "somebody", "else")
+    reads.opened.set()
+    await sweep
+    assert authorizer._rows.get((stage.name, "42", "acme")) is None
+
+
+# ── Outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_without_redis_a_verdict_is_computed(
+    stage: Stage, put_row: PutRow, make_token: Token, settings: Any, nowhere: str, count: Count
+) -> None:
+    put_row(ALICE)
+    hashes = count(token_store, "matches")
+    settings.REDIS_URL = nowhere.replace("http", "redis")
+    alone = Authorizer()
+    for _ in range(2):
+        assert (await alone.authorize(stage, make_token())).user_id == ALICE
+    assert len(hashes) == 1
+    await alone.aclose()
+
+
+async def test_without_dynamodb_nobody_new_joins_and_whoever_is_remembered_does(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, settings: Any, nowhere: str
+) -> None:
+    put_row(ALICE)
+    await authorizer.authorize(stage, make_token())
+    settings.AWS_ENDPOINT_URL = nowhere
+    assert await authorizer.authorize(stage, make_token())
+    with pytest.raises(Unavailable):
+        await authorizer.authorize(stage, make_token(43))
+    with pytest.raises(Unavailable):
+        await authorizer.reread(stage, [("42", "acme")])
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_row(ALICE)
+    reads = Gate(monkeypatch, token_store, "read")
+    monkeypatch.setattr(module, "AUTHORIZE_SECONDS", 0.05)
+    with pytest.raises(Unavailable, match="in time"):
+        await authorizer.authorize(stage, make_token())
+    reads.opened.set()
+
+
+async def test_more_joins_than_may_wait_are_told_to_come_back(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_row(ALICE)
+    reads = Gate(monkeypatch, token_store, "read")
+    monkeypatch.setattr(module, "WAITING", 2)
+    waiting = [asyncio.create_task(authorizer.authorize(stage, make_token(user))) for user in (ALICE, 43)]
+    await eventually(lambda: len(reads.calls) == 2)
+    with pytest.raises(Unavailable, match="too many"):
+        await authorizer.authorize(stage, make_token(44))
+    reads.opened.set()
+    alice, bob = await asyncio.gather(*waiting, return_exceptions=True)
+    assert getattr(alice, "user_id", None) == ALICE
+    assert isinstance(bob, TokenRefused)
+    assert await authorizer.authorize(stage, make_token(ALICE))
+
+
+async def test_once_closed_it_is_unavailable(aws: Aws, stage: Stage, make_token: Token) -> None:
+    closed = Authorizer()
+    await closed.aclose()
+    with pytest.raises(Unavailable, match="closed"):
+        await closed.authorize(stage, make_token())
+
+
+# ── Handshakes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+class Scene:
+    """A guard with an application behind it that says whom it let in."""
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self.authorizer = authorizer
+        self.scopes: list[Any] = []
+        guard: Any = TokenGuard(self.application, self.get)
+        self.routes = URLRouter([path("ws/<str:stage>", guard)])
+
+    async def get(self) -> Authorizer:
+        return self.authorizer
+
+    async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": None})
+
+    async def shake(self, query: str = "", subprotocols: list[str] | None = None, stage: str = "development") -> Any:
+        """Make a handshake; return the accepted subprotocol and what comes after it, ``None`` if it is let in."""
+        client = WebsocketCommunicator(self.routes, f"/ws/{stage}{query}", subprotocols=subprotocols or [])
+        accepted, subprotocol = await client.connect(timeout=10)
+        assert accepted
+        if self.scopes:
+            await client.disconnect()
+            return subprotocol, None
+        closed = await client.receive_output(timeout=10)
+        assert closed["type"] == "websocket.close"
+        await client.disconnect()
+        await client.wait()
+        return subprotocol, (closed["code"], closed["reason"])
+
+
+@pytest.fixture
+def scene(authorizer: Authorizer) -> Scene:
+    """Handshakes of members of acme."""
+    return Scene(authorizer)
+
+
+async def test_a_token_in_the_query_lets_in(scene: Scene, put_row: PutRow, make_token: Token) -> None:
+    put_row(ALICE)
+    assert await scene.shake(f"?epoch=1&token={make_token()}") == (None, None)
+    assert scene.scopes[0]["hermes.grant"].user_id == ALICE
+    assert scene.scopes[0]["hermes.v1"] is False
+
+
+async def test_a_token_among_the_subprotocols_lets_in(scene: Scene, put_row: PutRow, make_token: Token) -> None:
+    put_row(ALICE)
+    await scene.shake(subprotocols=["hermes.v1", f"hermes.token.{make_token()}"])
+    assert scene.scopes[0]["hermes.grant"].user_id == ALICE
+    assert scene.scopes[0]["hermes.v1"] is True
+
+
+async def test_a_refusal_is_accepted_first_and_only_hermes_v1_is_echoed(scene: Scene) -> None:
+    assert await scene.shake(subprotocols=["hermes.token.x", "hermes.v1", "other"]) == (
+        "hermes.v1",
+        (4401, "malformed"),
+    )
+    assert await scene.shake(subprotocols=["hermes.token.x", "other"]) == (None, (4401, "malformed"))
+
+
+@pytest.mark.parametrize(
+    ("query", "subprotocols", "reason"),
+    [
+        ("", [], "no_token"),
+        ("?token=", [], "no_token"),
+        ("", ["hermes.token."], "no_token"),
+        ("?Token=x", [], "no_token"),
+        ("?token=x&token=y", [], "two_tokens"),
+        ("?token=x", ["hermes.token.x"], "two_tokens"),
+        ("", ["hermes.token.x", "hermes.token.y"], "two_tokens"),
+        ("?token=%ff%00", [], "malformed"),
+        (f"?token={'x' * 5000}", [], "too_long"),
+    ],
+)
+async def test_without_exactly_one_token_nobody_gets_in(
+    scene: Scene, query: str, subprotocols: list[str], reason: str
+) -> None:
+    assert (await scene.shake(query, subprotocols))[1] == (4401, reason)
+
+
+async def test_a_stage_that_is_not_there_is_a_bad_request(scene: Scene, make_token: Token) -> None:
+    assert (await scene.shake(f"?token={make_token()}", stage="staging"))[1] == (4400, "unknown stage")
+
+
+async def test_a_revoked_token_has_a_code_of_its_own(
+    scene: Scene, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", int(time.time()) + 1)
+    assert (await scene.shake(f"?token={make_token()}"))[1] == (4403, "revoked")
+
+
+async def test_without_dynamodb_a_handshake_is_told_to_come_back(
+    scene: Scene, aws: Aws, make_token: Token, settings: Any, nowhere: str
+) -> None:
+    settings.AWS_ENDPOINT_URL = nowhere
+    assert (await scene.shake(f"?token={make_token()}"))[1] == (4113, "unavailable")
+
+
+async def test_a_token_of_another_stage_opens_no_door(
+    scene: Scene, stage: Stage, production: Stage, put_row: PutRow, make_token: Token, settings: Any
+) -> None:
+    put_row(ALICE)
+    settings.HERMES_STAGES = {**settings.HERMES_STAGES, "staging": replace(stage, name="staging", jwt_secret="x" * 64)}
+    assert (await scene.shake(f"?token={make_token()}", stage="staging"))[1] == (4401, "signature")
+
+
+async def test_who_does_not_close_is_not_waited_for_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AUTHORIZE_SECONDS", 0.05)
+    client = WebsocketCommunicator(scene.routes, "/ws/development")
+    await client.connect(timeout=10)
+    assert (await client.receive_output(timeout=10))["code"] == 4401
+    await client.send_to(text_data="and yet I speak")
+    await client.wait(timeout=10)
+
+
+async def test_a_refusal_reaches_the_log_without_the_token(
+    scene: Scene, caplog: pytest.LogCaptureFixture, production: Stage, make_token: Token
+) -> None:
+    token = make_token(stage=production)
+    with caplog.at_level("INFO"):
+        await scene.shake(f"?token={token}")
+    assert "A token was refused: signature" in caplog.text
+    assert token not in caplog.text
+
+
+def test_a_token_in_a_query_that_is_no_utf8_is_still_text() -> None:
+    assert credentials({"subprotocols": [], "query_string": b"token=\xff"}) == "ÿ"
