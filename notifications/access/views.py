@@ -6,6 +6,7 @@ The member's row is written first, so that no token is out that the authorizer c
 from __future__ import annotations
 
 import json
+import logging
 import time
 from typing import Any
 
@@ -16,8 +17,11 @@ from django.views.decorators.http import require_POST
 
 from notifications.access import token_store, tokens
 from notifications.conf import Stage
-from notifications.exceptions import StoreUnavailable
+from notifications.exceptions import MessageRefused, StoreUnavailable
 from notifications.models import Membership
+from notifications.stream.message import identifier
+
+logger = logging.getLogger(__name__)
 
 
 class NoRoom(Exception):
@@ -53,7 +57,8 @@ def token(request: HttpRequest) -> JsonResponse:
         return JsonResponse(issue_token(request, room, stage))
     except NoRoom as error:
         return _error(error.code, str(error), error.status)
-    except StoreUnavailable:
+    except StoreUnavailable as error:
+        logger.warning("A token was not given: %s", error)
         response = _error("unavailable", "The token store does not answer; try again.", 503)
         response["Retry-After"] = "2"
         return response
@@ -109,9 +114,10 @@ def find_room(request: HttpRequest, code: str | None) -> str:
     Raises:
         NoRoom: the user is no member of it, or must choose one.
     """
-    mine = Membership.objects.filter(user_id=_user_id(request))
+    # A token row of a room that is called like a revocation would overwrite the revocation.
+    mine = Membership.objects.filter(user_id=_user_id(request)).exclude(room__code__startswith=tokens.REVOKED_PREFIX)
     if code is not None:
-        if not mine.filter(room__code=code).exists():
+        if not _can_be_a_code(code) or not mine.filter(room__code=code).exists():
             raise NoRoom("not_a_member", "You are not a member of that room.", 403)
         return code
     codes = list(mine.order_by("room__code").values_list("room__code", flat=True)[:2])
@@ -132,6 +138,15 @@ def _user_id(request: HttpRequest) -> int:
     if request.user.pk is None:
         raise NoRoom("not_signed_in", "Sign in first: a token is given to a session's user.", 401)
     return request.user.pk
+
+
+def _can_be_a_code(text: str) -> bool:
+    """Whether a database can be asked for it: some raise where a text holds NUL or half of a surrogate pair."""
+    try:
+        identifier(text, "room")
+    except MessageRefused:
+        return False
+    return True
 
 
 def _error(code: str, message: str, status: int) -> JsonResponse:
