@@ -182,6 +182,8 @@ HERMES_QUEUE_FRAMES = env.integer("HERMES_QUEUE_FRAMES", 512, minimum=16)
 HERMES_QUEUE_BYTES = env.integer("HERMES_QUEUE_BYTES", 1024 * 1024, minimum=65_536)
 HERMES_CONNECTIONS_PER_USER = env.integer("HERMES_CONNECTIONS_PER_USER", 20, minimum=1)
 HERMES_CLIENT_SEND = env.boolean("HERMES_CLIENT_SEND", True)
+HERMES_CLIENT_RATE = env.integer("HERMES_CLIENT_RATE", 10, minimum=1)
+HERMES_CLIENT_BURST = env.integer("HERMES_CLIENT_BURST", 20, minimum=1)
 HERMES_FRAME_MAX_BYTES = env.integer("HERMES_FRAME_MAX_BYTES", 64 * 1024, minimum=1024, maximum=1024 * 1024)
 
 # ── Access: who may join ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks. Neighbours: checks, models."""
+"""The Django app: registers the system checks and what takes authority back. Neighbours: checks, access.revocation."""
 
 from django.apps import AppConfig
 
@@ -11,5 +11,16 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, which `serve` and `relay_sqs` run too."""
-        from notifications import checks  # noqa: F401  registering is importing, and it needs the app registry
+        """Register the checks, which `serve` and `relay_sqs` run too, and what takes authority back."""
+        # Imported here because models can only be imported once the app registry is ready.
+        from django.contrib.auth import get_user_model
+        from django.contrib.auth.signals import user_logged_out
+        from django.db.models.signals import post_delete, post_save
+
+        from notifications import checks  # noqa: F401  registering is importing
+        from notifications.access import revocation
+        from notifications.models import Membership
+
+        post_delete.connect(revocation.on_membership_deleted, Membership, dispatch_uid="hermes-membership")
+        post_save.connect(revocation.on_user_saved, get_user_model(), dispatch_uid="hermes-user")
+        user_logged_out.connect(revocation.on_signed_out, dispatch_uid="hermes-sign-out")

@@ -145,6 +145,12 @@ class Authorizer:
         self._rows.drop((stage, user_id, room_id))
         self._reading.drop((stage, user_id, room_id))  # it may find what was before
 
+    def forget_all(self) -> None:
+        """Read every row again before the next verdict; called when commands may have been missed."""
+        self._forgotten += 1
+        self._rows = Recent(CACHED)
+        self._reading.drop_all()
+
     async def reread(self, stage: Stage, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """Read rows again for the sweep of open connections; what it finds is what joins see, too.
 

@@ -66,6 +66,10 @@ class Flights(Generic[_T]):
         """Let the next one who asks begin anew; those who wait already get the old answer."""
         self._under_way.pop(key, None)
 
+    def drop_all(self) -> None:
+        """Let everybody who asks begin anew."""
+        self._under_way.clear()
+
     def cancel(self) -> None:
         """Give everything up."""
         for flight in list(self._under_way.values()):

@@ -7,6 +7,8 @@ import time
 import uuid
 from datetime import UTC, datetime
 
+from django.conf import settings
+
 from notifications.access.authorizer import Grant
 from notifications.registry.connections import ConnectionRecord
 from notifications.sockets import protocol
@@ -14,6 +16,7 @@ from notifications.sockets.outbound import Batch, Outbound
 from notifications.sockets.protocol import Close
 from notifications.stream.position import Position
 
+REFUSALS = 100  # frames in a row that were not heard, after which a client is closed
 EXPIRING_SECONDS = 30  # a client is told this long before its token ends; it takes one request to refresh it
 
 
@@ -25,7 +28,19 @@ class Connection:
         speaks_v1: whether it gets control frames; the article's clients get entries and `error` frames only.
     """
 
-    __slots__ = ("close_code", "expiring_sent", "grant", "id", "opened_at", "outbound", "speaks_v1", "user")
+    __slots__ = (
+        "_credit",
+        "_credited_at",
+        "_refused",
+        "close_code",
+        "expiring_sent",
+        "grant",
+        "id",
+        "opened_at",
+        "outbound",
+        "speaks_v1",
+        "user",
+    )
 
     outbound: Outbound
 
@@ -38,6 +53,9 @@ class Connection:
         # The first reason counts: a cut connection is then closed by TCP, and a closed one by the client's answer.
         self.close_code: int | None = None
         self.expiring_sent = False
+        self._credit = float(settings.HERMES_CLIENT_BURST)
+        self._credited_at = time.monotonic()
+        self._refused = 0
 
     @property
     def record(self) -> ConnectionRecord:
@@ -75,6 +93,25 @@ class Connection:
         """Remember why its outbound gave up."""
         if not self.is_closing:
             self.close_code = int(code)
+
+    def may_speak(self, now: float) -> bool:
+        """Whether a frame of this client is heard: a bucket of `HERMES_CLIENT_BURST`, filled at `HERMES_CLIENT_RATE`.
+
+        A client that goes on regardless is closed with 4129.
+
+        Args:
+            now: monotonic seconds.
+        """
+        filled = self._credit + (now - self._credited_at) * settings.HERMES_CLIENT_RATE
+        self._credit, self._credited_at = min(filled, float(settings.HERMES_CLIENT_BURST)), now
+        if self._credit >= 1:
+            self._credit -= 1
+            self._refused = 0
+            return True
+        self._refused += 1
+        if self._refused > REFUSALS:
+            self.close(Close.RATE, "rate")
+        return False
 
     def keep_time(self, now: float) -> None:
         """Tell a client that its token ends soon; close it when it has ended.

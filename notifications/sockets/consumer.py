@@ -82,6 +82,8 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
     async def _obey(self, hub: Hub, connection: Connection, event: dict[str, Any]) -> None:
         text = event.get("text")
         try:
+            if not connection.may_speak(time.monotonic()):
+                raise ClientError("rate_limited", "Too many frames; wait a moment.")
             if text is None:
                 raise ClientError("binary", "Frames are text: JSON objects with an action.")
             match protocol.parse_client_frame(text):

@@ -29,6 +29,9 @@ class Feed:
 
     __slots__ = ("by_user", "connections", "is_whole", "pending", "ring", "room_id", "stage")
 
+    # Whether it stays open while it has no connections.
+    is_kept = False
+
     def __init__(self, stage: str, room_id: str, head: Position) -> None:
         self.stage = stage
         self.room_id = room_id
@@ -131,7 +134,7 @@ class Feed:
         start = Position(head.epoch, entries[0].seq - 1, entries[0].prev) if entries else head
         self.ring = _ring(start)
         self.is_whole = False
-        self._tell("lost", reason, lost_from, lost_to, start)
+        self.tell("lost", reason, lost_from, lost_to, start)
         for entry in entries:
             self._queue(entry)
 
@@ -198,8 +201,12 @@ class Feed:
         return [e.frame for e in self.ring.after(self.ring.before.seq) if e.visible_to(user, now)][-limit:]
 
     def flush(self) -> None:
-        """Write what is queued: once per connection, the same bytes for all that see the same."""
+        """Hand on what is queued."""
         entries, self.pending = self.pending, []
+        self.deliver(entries)
+
+    def deliver(self, entries: list[Entry]) -> None:
+        """Write entries: once per connection, the same bytes for all that see the same."""
         if not entries or not self.connections:
             return
         now = time.time()
@@ -231,13 +238,18 @@ class Feed:
             page.oldest - 1,
             page.entries[0].prev if page.entries else page.head.id if page.head else "",
         )
-        self._tell("gap", Lost.TRIMMED, self.head.seq + 1, page.oldest - 1, start)
+        self.tell("gap", Lost.TRIMMED, self.head.seq + 1, page.oldest - 1, start)
         self.ring = _ring(start)
         self.is_whole = False
         for entry in page.entries:
             self._queue(entry)
 
-    def _tell(self, kind: str, reason: Lost, first: int, last: int, position: Position) -> None:
+    def tell(self, kind: str, reason: Lost, first: int, last: int, position: Position) -> None:
+        """Tell every connection that entries could not be delivered, before the next one is.
+
+        Args:
+            kind, reason, first, last, position: as `protocol.missing` takes them.
+        """
         told = [connection for connection in self.connections if connection.speaks_v1]
         self._write(told, [protocol.missing(kind, reason, first, last, position)])
 

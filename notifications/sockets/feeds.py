@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from notifications.exceptions import HistoryUnavailable
@@ -29,10 +29,12 @@ class Feeds:
     Args:
         history: where the truth is.
         layer: Channels' channel layer.
+        make: makes a room's feed from stage, room and position.
     """
 
-    def __init__(self, history: History, layer: Any) -> None:
+    def __init__(self, history: History, layer: Any, make: Callable[[str, str, Position], Feed] = Feed) -> None:
         self._history = history
+        self._make = make
         self._layer = layer
         self._channel = ""
         self._feeds: dict[Key, Feed] = {}
@@ -130,7 +132,7 @@ class Feeds:
     async def close_empty(self) -> None:
         """Leave the rooms that nobody is in."""
         for key, feed in list(self._feeds.items()):
-            if feed.connections or key in self._held or feed in self._filling:
+            if feed.connections or feed.is_kept or key in self._held or feed in self._filling:
                 continue
             del self._feeds[key]
             try:
@@ -170,7 +172,7 @@ class Feeds:
         except Exception as error:  # the layer's library names no exceptions of its own
             raise HistoryUnavailable(f"the channel layer does not answer: {type(error).__name__}: {error}") from error
         head = await self._history.open(stage, room_id)
-        feed = self._feeds[key] = Feed(stage, room_id, head)
+        feed = self._feeds[key] = self._make(stage, room_id, head)
         return feed
 
     async def _extend_back(self, feed: Feed) -> None:

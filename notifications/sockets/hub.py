@@ -28,9 +28,11 @@ from notifications.sockets.connection import Connection
 from notifications.sockets.feed import Feed
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
+from notifications.sockets.guard import Guard
 from notifications.sockets.outbound import Batch
 from notifications.stream.entry import from_hint
 from notifications.stream.history import History
+from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.position import Lost, Position, Resume
 from notifications.stream.publish import Publisher
 
@@ -53,12 +55,13 @@ class Hub:
     def __init__(self) -> None:
         self._layer: Any = get_channel_layer()
         self._history = History()
-        self._feeds = Feeds(self._history, self._layer)
-        self._follower = Follower(self._feeds, self._history)
         self._connections: set[Connection] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.publisher = Publisher(self._history)
         self.authorizer = Authorizer()
+        self._guard = Guard(lambda: list(self._connections), self.authorizer)
+        self._feeds = Feeds(self._history, self._layer, self._guard.make_feed)
+        self._follower = Follower(self._feeds, self._history)
         self.registry = Registry(f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}")
         self.is_draining = False
 
@@ -66,7 +69,12 @@ class Hub:
         """Begin to receive, follow and keep time; succeeds also while Redis, SQL or DynamoDB do not answer."""
         await self.registry.start()
         listening = asyncio.Event()
-        loops = {"receive": lambda: self._receive(listening), "follow": self._follower.run, "time": self._keep_time}
+        loops = {
+            "receive": lambda: self._receive(listening),
+            "follow": self._follower.run,
+            "time": self._keep_time,
+            "guard": self._keep_guard,
+        }
         self._tasks = [asyncio.create_task(_forever(name, loop), name=f"hermes-{name}") for name, loop in loops.items()]
         try:  # so that the first connection finds the channel layer subscribed
             async with asyncio.timeout(RESTART_SECONDS):
@@ -98,6 +106,8 @@ class Hub:
         grant = connection.grant
         try:
             async with asyncio.timeout(JOIN_SECONDS):
+                # Commands first: nobody joins whom a command could not reach.
+                await self._feeds.reach((grant.stage, CONTROL_ROOM), None)
                 feed = await self._feeds.reach((grant.stage, grant.room_id), position)
                 if malformed and not feed.is_whole:
                     await self._feeds.extend_back(feed)
@@ -116,6 +126,8 @@ class Hub:
         feed.add(connection)
         self._connections.add(connection)
         self.registry.opened(connection.record)
+        # Registered first, then judged again: a revocation in between is found here, a later one finds us.
+        self._guard.check_joined(connection)
 
     def leave(self, connection: Connection, code: int | None) -> None:
         """Forget a connection; a second time does nothing.
@@ -208,6 +220,12 @@ class Hub:
                     self._ping(connection, pings)
             await self._feeds.close_empty()
 
+    async def _keep_guard(self) -> None:
+        """Once a second: look whether it is time to read everybody's row."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self._guard.sweep()
+
     def _ping(self, connection: Connection, pings: dict[Feed, Batch]) -> None:
         feed = self._feed_of(connection)
         if connection.is_closing or feed is None:
@@ -232,7 +250,7 @@ async def _forever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: a library's clean-up may swallow one cancellation, and would wait for ever."""
+    """Cancel tasks until they have ended: a library's clean-up may swallow a cancellation, and go on for ever."""
     for _ in range(CANCELLATIONS):
         for task in tasks:
             task.cancel()

@@ -24,6 +24,7 @@ class Close(IntEnum):
 
     SLOW = 4108  # its reader does not keep up
     TOO_MANY = 4109  # this member has too many connections
+    DISCONNECTED = 4110  # an operator closed it; nothing is wrong with its token
     DRAINING = 4112  # this process is going away; the `goodbye` before it names a return slot
     UNAVAILABLE = 4113  # a part that joining needs does not answer
     RATE = 4129  # it sends too much

@@ -27,6 +27,25 @@ HINT_SECONDS = 3.0  # a hint later than that is worth nothing: by then the hubs 
 COMPLAIN_SECONDS = 60.0
 
 
+async def publish_once(stage: str, message: Message) -> None:
+    """Publish one message with connections of its own, for code that has no event loop to keep them in.
+
+    Args:
+        stage: whose room.
+        message: for any room.
+
+    Raises:
+        HistoryUnavailable: it was not published.
+    """
+    history = History()
+    try:
+        (result,) = await Publisher(history).publish(stage, [message])
+    finally:
+        await history.aclose()
+    if isinstance(result, HistoryUnavailable):
+        raise result
+
+
 class Publisher:
     """Appends messages and wakes the hubs, on one event loop.
 

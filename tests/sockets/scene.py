@@ -157,6 +157,17 @@ class Serving:
         token_store.save(chosen, str(user), room, tokens.make_digest(user, chosen.passcode, room))
         return tokens.issue(chosen, user, room, now=time.time(), ttl=ttl)
 
+    @property
+    def stage(self) -> Any:
+        """The stage that members join."""
+        return settings.HERMES_STAGES["development"]
+
+    def connection(self, grant: Grant) -> Connection:
+        """Make a connection that has been granted its place, without a socket."""
+        connection = Connection(grant, speaks_v1=True)
+        connection.outbound = Recorder()
+        return connection
+
     def url(self, query: str = "", stage: str = "development") -> str:
         host, port = self.address
         return f"ws://{host}:{port}/ws/{stage}{query}"

@@ -106,6 +106,24 @@ async def test_a_frame_of_more_than_64_kib_ends_its_own_connection_only(serving:
         assert (await heard(bob))["seq"] == 1
 
 
+async def test_a_client_that_says_too_much_is_not_heard_and_in_the_end_closed(serving: Serving, settings: Any) -> None:
+    settings.HERMES_CLIENT_BURST = 2
+    settings.HERMES_CLIENT_RATE = 1
+    async with serving.connect(serving.token()) as alice, serving.connect(serving.token("bob")) as bob:
+        await control(alice, "hello")
+        await control(bob, "hello")
+        for _ in range(3):
+            await say(alice, {"action": "recent"})
+        kinds = [(await heard(alice))["data"] for _ in range(3)]
+        assert [kind["type"] for kind in kinds] == ["hermes.recent", "hermes.recent", "hermes.error"]
+        assert kinds[2]["data"]["code"] == "rate_limited"
+        for _ in range(150):
+            await say(alice, {"action": "recent"})
+        assert await close_of(alice) == (4129, "rate")
+        await serving.publish(1)
+        assert (await heard(bob))["seq"] == 1
+
+
 async def test_recent_entries_come_on_request(serving: Serving) -> None:
     await serving.publish(1, 2, 3)
     async with serving.connect(serving.token()) as alice:

@@ -1,0 +1,96 @@
+"""Revocation: authority taken back, in the token store first and then from open connections. Called by Django code.
+
+The row in the token store is the truth and is written before the change that causes it commits: if DynamoDB does not
+answer, the change fails too, and nobody believes a member gone who is not. The command to the servers follows after the
+commit; should it get lost with Redis, the hubs' own look at the rows closes the connections within 60 seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.db import transaction
+
+from notifications.access import commands, token_store, tokens
+from notifications.access.commands import Command, Disconnect, Revoke, SignOut
+from notifications.conf import Stage
+from notifications.exceptions import HistoryUnavailable
+from notifications.models import Membership
+from notifications.stream import publish
+from notifications.stream.keys import CONTROL_ROOM
+from notifications.stream.message import Message
+
+logger = logging.getLogger(__name__)
+
+
+def revoke(user_id: str, room_id: str, stage_names: Iterable[str] | None = None) -> None:
+    """Refuse every token that a member has for a room, and close the connections made with them.
+
+    Args:
+        user_id, room_id: the member and the room; who is still a member gets a new token on asking.
+        stage_names: by default every stage.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer; nothing was revoked in the stage it names.
+    """
+    not_before = int(time.time())
+    for stage in _stages(stage_names):
+        token_store.revoke(stage, user_id, room_id, not_before)
+        _command(stage, Revoke(user_id, room_id, not_before))
+
+
+def sign_out(session_key: str) -> None:
+    """Close the connections of a session that ends, in every stage; its tokens live on until they expire.
+
+    Args:
+        session_key: Django's.
+    """
+    for stage in _stages(None):
+        _command(stage, SignOut(tokens.session_tag(session_key, stage)))
+
+
+def disconnect(stage_name: str, connection_id: str) -> None:
+    """Close one connection; its client may come back at once."""
+    for stage in _stages([stage_name]):
+        _command(stage, Disconnect(connection_id))
+
+
+def on_membership_deleted(instance: Membership, **signal: Any) -> None:
+    """Receive Django's `post_delete`: it is the one place that every way of removing a member passes."""
+    revoke(str(instance.user_id), instance.room.code)
+
+
+def on_user_saved(instance: Any, **signal: Any) -> None:
+    """Receive Django's `post_save`: a user who is switched off loses all rooms."""
+    if not instance.is_active:
+        for membership in Membership.objects.filter(user_id=instance.pk).select_related("room"):
+            revoke(str(instance.pk), membership.room.code)
+
+
+def on_signed_out(request: Any, **signal: Any) -> None:
+    """Receive Django's `user_logged_out`, sent while the session still has its key."""
+    if request is not None and request.session.session_key:
+        sign_out(request.session.session_key)
+
+
+def _stages(names: Iterable[str] | None) -> list[Stage]:
+    stages: dict[str, Stage] = settings.HERMES_STAGES
+    return list(stages.values()) if names is None else [stages[name] for name in names]
+
+
+def _command(stage: Stage, command: Command) -> None:
+    message = Message(uuid.uuid4().hex, "hermes", CONTROL_ROOM, commands.encode(command))
+    transaction.on_commit(lambda: _publish(stage.name, message))
+
+
+def _publish(stage_name: str, message: Message) -> None:
+    try:
+        async_to_sync(publish.publish_once)(stage_name, message)
+    except HistoryUnavailable as error:
+        logger.error("Open connections are not told now, and closed when the hubs look at the rows: %s", error)

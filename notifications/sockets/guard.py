@@ -1,0 +1,160 @@
+"""Guard: closes connections whose authority has ended. Owned by hub; obeys access.commands, asks access.authorizer.
+
+Commands come as entries of each stage's control room, followed like any room: filled when a hint is lost. What Hermes
+was not told of (a row that somebody else deleted) is found by looking at the rows of everybody who is connected.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from notifications.access import commands
+from notifications.access.authorizer import Authorizer, judge_row
+from notifications.access.commands import Disconnect, Revoke, SignOut
+from notifications.exceptions import TokenRefused, Unavailable
+from notifications.sockets.connection import Connection
+from notifications.sockets.feed import Feed
+from notifications.sockets.protocol import Close
+from notifications.stream.entry import Entry
+from notifications.stream.keys import CONTROL_ROOM
+from notifications.stream.position import Lost, Position
+
+if TYPE_CHECKING:
+    from notifications.access.token_store import Row
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 25.0  # with the authorizer's 30 s of remembering, a deleted row takes effect within 60 s
+REMEMBER_SECONDS = 120.0  # longer than a join can take from reading the row to being registered
+
+
+class ControlFeed(Feed):
+    """A stage's control room: its entries go to the guard instead of to connections."""
+
+    __slots__ = ("_guard",)
+
+    is_kept = True
+
+    def __init__(self, stage: str, head: Position, guard: Guard) -> None:
+        super().__init__(stage, CONTROL_ROOM, head)
+        self._guard = guard
+
+    def deliver(self, entries: list[Entry]) -> None:
+        """Obey each command."""
+        for entry in entries:
+            self._guard.obey(self.stage, entry)
+
+    def tell(self, kind: str, reason: Lost, first: int, last: int, position: Position) -> None:
+        """Commands may be lost."""
+        self._guard.begin(self.stage)
+
+
+class Guard:
+    """Closes connections of one process.
+
+    Args:
+        connections: returns the process's connections.
+        authorizer: whose rows are read again.
+    """
+
+    def __init__(self, connections: Callable[[], Iterable[Connection]], authorizer: Authorizer) -> None:
+        self._connections = connections
+        self._authorizer = authorizer
+        self._revoked: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._sweep_at = time.monotonic() + SWEEP_SECONDS
+        self._is_blind = False
+        self._obeying_since: dict[str, float] = {}
+
+    def make_feed(self, stage: str, room_id: str, head: Position) -> Feed:
+        """Make a room's feed, or the control room's."""
+        if room_id != CONTROL_ROOM:
+            return Feed(stage, room_id, head)
+        self.begin(stage)
+        return ControlFeed(stage, head, self)
+
+    def begin(self, stage: str) -> None:
+        """Nothing is known of earlier commands: trust no row that was read before now."""
+        self._obeying_since[stage] = time.time()
+        self._authorizer.forget_all()
+        self.sweep_soon()
+
+    def obey(self, stage: str, entry: Entry) -> None:
+        """Obey one command."""
+        try:
+            command = commands.decode(json.loads(entry.frame)["data"])
+        except ValueError:
+            logger.warning("A command was not understood: is another release running beside this one?")
+            self.begin(stage)
+            return
+        match command:
+            case Revoke(user_id, room_id, not_before):
+                self._authorizer.forget(stage, user_id, room_id)
+                self._revoked[(stage, user_id, room_id)] = (time.monotonic(), not_before)
+                for connection in self._of(stage, user_id, room_id):
+                    self.check_joined(connection)
+            case SignOut(session):
+                for connection in self._connections():
+                    if connection.grant.stage == stage and session and connection.grant.session == session:
+                        connection.close(Close.REVOKED, "signed out")
+            case Disconnect(connection_id):
+                for connection in self._connections():
+                    if connection.grant.stage == stage and connection.id == connection_id:
+                        connection.close(Close.DISCONNECTED, "disconnected")
+
+    def check_joined(self, connection: Connection) -> None:
+        """Close a connection whose token was revoked after its row was read; called when it has been registered."""
+        grant = connection.grant
+        revoked = self._revoked.get((grant.stage, connection.user, grant.room_id))
+        if revoked is not None and (grant.issued_at is None or grant.issued_at <= revoked[1]):
+            connection.close(Close.REVOKED, "revoked")
+        elif grant.checked_at < self._obeying_since.get(grant.stage, 0.0):
+            self.sweep_soon()
+
+    def sweep_soon(self) -> None:
+        """Look at the rows at the next opportunity."""
+        self._sweep_at = 0.0
+
+    async def sweep(self) -> None:
+        """If it is time, read the row of everybody who is connected and close who has none any more."""
+        now = time.monotonic()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + SWEEP_SECONDS
+        self._revoked = {key: value for key, value in self._revoked.items() if now - value[0] < REMEMBER_SECONDS}
+        for name, stage in settings.HERMES_STAGES.items():
+            members = {(c.user, c.grant.room_id) for c in self._connections() if c.grant.stage == name}
+            if not members:
+                continue
+            try:
+                rows = await self._authorizer.reread(stage, members)
+                self._is_blind = False
+            except Unavailable as error:
+                # Who is connected stays: an outage must not close anybody, and tokens end by themselves.
+                if not self._is_blind:
+                    logger.warning("Deleted rows are not noticed now: %s", error)
+                self._is_blind = True
+                continue
+            self._judge(name, rows)
+
+    def _judge(self, stage: str, rows: dict[tuple[str, str], Row]) -> None:
+        for connection in self._connections():
+            row = rows.get((connection.user, connection.grant.room_id))
+            if row is None or connection.grant.stage != stage:
+                continue
+            try:
+                judge_row(row, connection.grant.issued_at)
+            except TokenRefused as refusal:
+                connection.close(Close(refusal.close_code), refusal.reason)
+
+    def _of(self, stage: str, user_id: str, room_id: str) -> list[Connection]:
+        return [
+            connection
+            for connection in self._connections()
+            if (connection.grant.stage, connection.user, connection.grant.room_id) == (stage, user_id, room_id)
+        ]

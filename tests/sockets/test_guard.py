@@ -1,0 +1,208 @@
+"""The guard: authority that ends is noticed in every process, by command, and by looking where no command came."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from notifications.access import commands, revocation, token_store, tokens
+from notifications.access.commands import Disconnect, Revoke, SignOut
+from notifications.exceptions import StoreUnavailable
+from notifications.models import Membership, Room
+from notifications.stream.history import History
+from notifications.stream.keys import CONTROL_ROOM
+from notifications.stream.message import Message
+from tests.sockets.scene import Serving, close_of, control, heard
+
+
+@sync_to_async
+def member(serving: Serving, room: str = "acme") -> tuple[Any, str]:
+    """Make a user with a membership and a token."""
+    user = get_user_model().objects.create_user(f"user-{uuid.uuid4().hex[:8]}")
+    Membership.objects.create(room=Room.objects.get_or_create(code=room)[0], user=user)
+    return user, serving.token(user.pk, room)
+
+
+async def test_a_removed_member_is_closed_at_once_and_the_others_stay(serving: Serving) -> None:
+    alice, token = await member(serving)
+    _, other = await member(serving)
+    async with serving.connect(token) as socket, serving.connect(other) as bob:
+        await control(socket, "hello")
+        await control(bob, "hello")
+        begun = time.monotonic()
+        await alice.memberships.all().adelete()
+        assert await close_of(socket) == (4403, "revoked")
+        assert time.monotonic() - begun < 2
+        await serving.publish(1)
+        assert (await heard(bob))["seq"] == 1
+    async with serving.connect(token) as socket:
+        assert await close_of(socket) == (4403, "revoked")
+
+
+async def test_a_deactivated_user_loses_every_room(serving: Serving) -> None:
+    alice, token = await member(serving)
+    await Membership.objects.acreate(room=await Room.objects.acreate(code="second"), user=alice)
+    second = serving.token(alice.pk, "second")
+    async with serving.connect(token) as one, serving.connect(second) as other:
+        await control(one, "hello")
+        await control(other, "hello")
+        alice.is_active = False
+        await alice.asave()
+        assert [(await close_of(each))[0] for each in (one, other)] == [4403, 4403]
+
+
+async def test_a_deleted_user_loses_every_room(serving: Serving) -> None:
+    alice, token = await member(serving)
+    async with serving.connect(token) as socket:
+        await control(socket, "hello")
+        await alice.adelete()
+        assert (await close_of(socket))[0] == 4403
+
+
+async def test_who_is_still_a_member_comes_back_with_a_newer_token(serving: Serving) -> None:
+    alice, token = await member(serving)
+    async with serving.connect(token) as socket:
+        await control(socket, "hello")
+        await sync_to_async(revocation.revoke)(str(alice.pk), "acme")
+        assert (await close_of(socket))[0] == 4403
+    later = int(time.time()) + 1
+    while time.time() < later:  # a token of the same second is revoked, too: seconds are all that iat tells
+        await asyncio.sleep(0.05)
+    async with serving.connect(serving.token(alice.pk)) as socket:
+        assert (await control(socket, "hello"))["status"] == "fresh"
+
+
+async def test_signing_out_closes_that_session_s_connections_only(serving: Serving, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
+    alice, elsewhere = await member(serving)
+    client = Client()
+    await sync_to_async(client.force_login)(alice)
+    answer = await sync_to_async(client.post)("/notifications/token", content_type="application/json")
+    async with serving.connect(answer.json()["token"]) as signed_out, serving.connect(elsewhere) as other:
+        await control(signed_out, "hello")
+        await control(other, "hello")
+        await sync_to_async(client.logout)()
+        assert await close_of(signed_out) == (4403, "signed out")
+        await serving.publish(1)
+        assert (await heard(other))["seq"] == 1
+
+
+async def test_an_operator_disconnects_one_connection_and_it_may_come_back(serving: Serving) -> None:
+    token = serving.token()
+    async with serving.connect(token) as one, serving.connect(token) as other:
+        hello = await control(one, "hello")
+        await control(other, "hello")
+        await sync_to_async(revocation.disconnect)("development", hello["connection_id"])
+        assert await close_of(one) == (4110, "disconnected")
+        await serving.publish(1)
+        assert (await heard(other))["seq"] == 1
+
+
+async def test_a_command_whose_hint_is_lost_is_obeyed_all_the_same(serving: Serving) -> None:
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        command = commands.encode(Revoke("alice", "acme", int(time.time())))
+        history = History()
+        await history.append("development", [Message("c1", "hermes", CONTROL_ROOM, command)])
+        await history.aclose()
+        assert await close_of(alice) == (4403, "revoked")
+
+
+async def test_a_row_deleted_by_others_closes_its_connection(serving: Serving, aws: Any) -> None:
+    async with serving.connect(serving.token()) as alice, serving.connect(serving.token("bob")) as bob:
+        await control(alice, "hello")
+        await control(bob, "hello")
+        key = {"user_id": {"S": "alice"}, "room_id": {"S": "acme"}}
+        aws.dynamodb.delete_item(TableName="hermesTokens", Key=key)
+        hub = await serving.hubs.running()
+        hub._guard.sweep_soon()
+        assert await close_of(alice) == (4401, "no_row")
+        await serving.publish(1)
+        assert (await heard(bob))["seq"] == 1
+
+
+async def test_a_sweep_that_cannot_read_closes_nobody(
+    serving: Serving, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        working, settings.AWS_ENDPOINT_URL = settings.AWS_ENDPOINT_URL, "http://127.0.0.1:1"
+        hub = await serving.hubs.running()
+        for _ in range(2):
+            hub._guard.sweep_soon()
+            await hub._guard.sweep()
+        settings.AWS_ENDPOINT_URL = working
+        await serving.publish(1)
+        assert (await heard(alice))["seq"] == 1
+        assert caplog.text.count("Deleted rows are not noticed now") == 1
+
+
+async def test_a_revocation_between_the_verdict_and_the_join_is_not_lost(serving: Serving) -> None:
+    """The row was read before the revocation, the connection is registered after it."""
+    hub = await serving.hubs.running()
+    stage = serving.stage
+    grant = await hub.authorizer.authorize(stage, serving.token())
+    async with serving.connect(serving.token("bob")) as bob:  # so that commands are being followed
+        await control(bob, "hello")
+        await sync_to_async(revocation.revoke)("alice", "acme")
+        async with asyncio.timeout(5):
+            while ("development", "alice", "acme") not in hub._guard._revoked:
+                await asyncio.sleep(0.01)
+        connection = serving.connection(grant)
+        await hub.join(connection, None)
+        assert connection.close_code == 4403
+        hub.leave(connection, None)
+
+
+async def test_a_command_of_another_release_makes_everybody_s_row_be_read(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        hub = await serving.hubs.running()
+        await hub.publisher.publish("development", [Message("c1", "hermes", CONTROL_ROOM, '{"kind":"dance"}')])
+        async with asyncio.timeout(5):
+            while "not understood" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await serving.publish(1)
+        assert (await heard(alice))["seq"] == 1
+
+
+async def test_lost_commands_make_everybody_s_row_be_read(serving: Serving, valkey: Any) -> None:
+    """Redis lost its data, a revocation among it; the row in DynamoDB still says so."""
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        token_store.revoke(serving.stage, "alice", "acme", int(time.time()))
+        valkey.stop()
+        valkey.start()
+        assert await close_of(alice) == (4403, "revoked")
+
+
+def test_commands_survive_their_encoding() -> None:
+    for command in (Revoke("alice", "acme", 7), SignOut("tag"), Disconnect("id")):
+        assert commands.decode(json.loads(commands.encode(command))) == command
+    for garbage in (None, 7, {"kind": "revoke"}, {"kind": "dance"}, {"kind": "sign_out", "session": "a", "more": 1}):
+        with pytest.raises(ValueError, match="release"):
+            commands.decode(garbage)
+
+
+def test_a_revocation_that_dynamodb_does_not_take_fails_loudly(
+    settings: Any, transactional_db: None, alice: Any
+) -> None:
+    settings.AWS_ENDPOINT_URL = "http://127.0.0.1:1"
+    with pytest.raises(StoreUnavailable):
+        alice.memberships.all().delete()
+    assert alice.memberships.count() == 1, "and the member is still one"
+
+
+def test_a_session_tag_tells_nothing_of_the_session(stage: Any) -> None:
+    assert "abc" not in tokens.session_tag("abc", stage)
+    assert tokens.session_tag("abc", stage) != tokens.session_tag("abd", stage)
