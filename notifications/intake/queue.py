@@ -6,8 +6,10 @@ Synchronous: the relay calls it in its bounded threads. boto3's clients are thre
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -168,7 +170,7 @@ class Queue:
         """
         request: dict[str, Any] = {"MessageBody": body}
         if self._stage.queue_name.endswith(".fifo"):
-            request["MessageGroupId"] = str(json.loads(body)["room_id"])
+            request |= _fifo_ids(json.loads(body))
         with self._errors("send"):
             answer = self._client.send_message(QueueUrl=self._url(self._stage.queue_name), **request)
         return answer["MessageId"]
@@ -218,7 +220,8 @@ def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
     def size() -> int:
         values = (value.get("StringValue", "").encode() + value.get("BinaryValue", b"") for value in kept.values())
         names = sum(len(name.encode()) + len(value["DataType"]) for name, value in kept.items())
-        return len(message.body.encode()) + names + sum(map(len, values)) + 1_024  # ours and its name
+        body = len(message.body.encode("utf-8", "surrogatepass"))
+        return body + names + sum(map(len, values)) + 1_024  # ours and its name
 
     while kept and (len(kept) >= MAX_ATTRIBUTES or size() > MAX_BYTES):
         dropped.append(kept.popitem()[0][:40])
@@ -259,6 +262,16 @@ def probe(stage: Stage) -> None:
     queue = Queue(stage)
     with queue._errors("be probed"):
         queue._client.get_queue_attributes(QueueUrl=queue._url(stage.queue_name), AttributeNames=["QueueArn"])
+
+
+def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
+    """Order by room, and dedupe by room and idempotency key; hashed, because SQS takes printable ASCII only."""
+    room = str(fields["room_id"])
+    key = str(fields["id"]) if "id" in fields else uuid.uuid4().hex
+    return {
+        "MessageGroupId": hashlib.sha256(room.encode()).hexdigest(),
+        "MessageDeduplicationId": hashlib.sha256(f"{len(room)}:{room}{key}".encode()).hexdigest(),
+    }
 
 
 def _attribute(value: dict[str, Any]) -> dict[str, Any]:
