@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin import SimpleListFilter
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
-from django.http import HttpRequest
-from django.utils import timezone
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from notifications import hermes
-from notifications.exceptions import HermesError
+from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter
+from notifications.exceptions import HermesError, Unavailable
 from notifications.models import Connection, Membership, Room, Server
 
 admin.site.unregister((User, Group))
@@ -42,6 +39,35 @@ class ShownOnly(ModelAdmin):  # type: ignore[misc]
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Refuse."""
         return False
+
+
+class TakesAuthority(ModelAdmin):  # type: ignore[misc]
+    """Pages whose changes may take a member's authority back, which DynamoDB must know before they are saved.
+
+    While it does not answer nothing is changed, and the page says so; Django has rolled everything back by then.
+    """
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Save, or say that nothing was saved."""
+        return self._or_say_so(request, super().changeform_view, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Delete, or say that nothing was deleted."""
+        return self._or_say_so(request, super().delete_view, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """List, and run actions such as the deletion of many."""
+        return self._or_say_so(request, super().changelist_view, *args, **kwargs)
+
+    def _or_say_so(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except Unavailable:
+            text = "Nothing was changed: the token store does not answer, and tokens could not be revoked. Try again."
+            self.message_user(request, text, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
 
 
 class MembersOfRoom(TabularInline):  # type: ignore[misc]
@@ -66,7 +92,7 @@ class RoomsOfMember(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(Room)
-class RoomAdmin(ModelAdmin):  # type: ignore[misc]
+class RoomAdmin(TakesAuthority):
     """Rooms with their members, and a test message to any of them."""
 
     list_display = ("code", "name", "members", "allow_client_send")
@@ -114,7 +140,7 @@ class RoomAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Membership)
-class MembershipAdmin(ModelAdmin):  # type: ignore[misc]
+class MembershipAdmin(TakesAuthority):
     """Who may join which room."""
 
     list_display = ("room", "user")
@@ -123,86 +149,6 @@ class MembershipAdmin(ModelAdmin):  # type: ignore[misc]
     autocomplete_fields = ("room", "user")
     list_per_page = 50
     show_full_result_count = False
-
-
-class Exactly(TextFilter):  # type: ignore[misc]
-    """A filter on a column's exact value: found by its index, where a list of all values would read every row."""
-
-    column = ""
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows that have what was typed."""
-        value = (self.value() or "").strip()
-        return queryset.filter(**{self.column: value}) if value else queryset
-
-
-class RoomFilter(Exactly):
-    """Connections of one room."""
-
-    title = "room"
-    parameter_name = "room"
-    column = "room_id"
-
-
-class UserFilter(Exactly):
-    """Connections of one user."""
-
-    title = "user"
-    parameter_name = "user"
-    column = "user_id"
-
-
-class StateFilter(SimpleListFilter):
-    """Open or closed connections."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Name both states."""
-        return [("open", "Open"), ("closed", "Closed")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the chosen state."""
-        return queryset if self.value() is None else queryset.filter(closed_at__isnull=self.value() == "open")
-
-
-class StageFilter(SimpleListFilter):
-    """Connections of one stage; the stages come from the settings, not from the rows."""
-
-    title = "stage"
-    parameter_name = "stage"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Name the stages."""
-        return [(name, name) for name in settings.HERMES_STAGES]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the chosen stage."""
-        return queryset if self.value() is None else queryset.filter(stage=self.value())
-
-
-class ByPeriod(QuerySet[Connection]):
-    """Connections whose date hierarchy lists every period from the first to the last, whether or not it has rows.
-
-    Django asks for the distinct ones, and so truncates the time of every row: 1.1 s for 100,000 rows in SQLite.
-    """
-
-    def datetimes(self, field_name: str, kind: str, *args: Any, **kwargs: Any) -> Any:
-        """Return the beginnings of the years, months or days between the first row and the last."""
-        times = self.order_by(field_name).values_list(field_name, flat=True)
-        first, last = times.first(), times.last()
-        begins: list[datetime] = []
-        while first is not None and last is not None and first <= last:
-            begins.append(_begin(first, kind))
-            # 32 days after its first day every month is over, 367 days after it every year.
-            first = _begin(begins[-1] + timedelta(days={"day": 1, "month": 32, "year": 367}[kind]), kind)
-        return begins
-
-
-def _begin(moment: datetime, kind: str) -> datetime:
-    day = timezone.localtime(moment).replace(hour=0, minute=0, second=0, microsecond=0)
-    return day if kind == "day" else day.replace(day=1) if kind == "month" else day.replace(month=1, day=1)
 
 
 @admin.register(Connection)
@@ -257,7 +203,7 @@ class ServerAdmin(ShownOnly):
 
 
 @admin.register(User)
-class MemberAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
     """Django's users, with their rooms."""
 
     form = UserChangeForm

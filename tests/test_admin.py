@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from notifications.exceptions import QueueUnavailable
+from notifications.exceptions import QueueUnavailable, StoreUnavailable
 from notifications.intake.queue import Queue
 from notifications.models import Connection, Membership, Room, Server
 
@@ -175,8 +175,23 @@ def test_a_server_is_shown_with_its_lease_and_its_open_connections(
     }
 
 
+def removal(acme: Room, user: Any) -> dict[str, str]:
+    """Return the form of a room's page that removes a member."""
+    membership = Membership.objects.get(user=user)
+    return {
+        "code": "acme",
+        "name": "Acme Inc.",
+        "memberships-TOTAL_FORMS": "1",
+        "memberships-INITIAL_FORMS": "1",
+        "memberships-0-id": str(membership.pk),
+        "memberships-0-room": str(acme.pk),
+        "memberships-0-user": str(user.pk),
+        "memberships-0-DELETE": "on",
+    }
+
+
 def test_a_room_is_listed_with_its_members_and_edited_with_them(
-    staff: Callable[..., Client], alice: Any, bob: Any, charlie: Any
+    staff: Callable[..., Client], aws: Any, alice: Any, bob: Any, charlie: Any
 ) -> None:
     Room.objects.create(code="empty")
     client = staff(None)
@@ -185,20 +200,35 @@ def test_a_room_is_listed_with_its_members_and_edited_with_them(
     acme = Room.objects.get(code="acme")
     page = reverse("admin:notifications_room_change", args=(acme.pk,))
     assert b"memberships-0-user" in client.get(page).content
-    membership = Membership.objects.get(user=bob)
-    form = {
-        "code": "acme",
-        "name": "Acme Inc.",
-        "memberships-TOTAL_FORMS": "1",
-        "memberships-INITIAL_FORMS": "1",
-        "memberships-0-id": str(membership.pk),
-        "memberships-0-room": str(acme.pk),
-        "memberships-0-user": str(bob.pk),
-        "memberships-0-DELETE": "on",
-    }
-    assert client.post(page, form).status_code == 302
+    assert client.post(page, removal(acme, bob)).status_code == 302
     acme.refresh_from_db()
     assert (acme.name, acme.allow_client_send, acme.memberships.count()) == ("Acme Inc.", False, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_token_store_is_away_no_member_seems_gone_who_is_not(
+    staff: Callable[..., Client], alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise StoreUnavailable("DynamoDB does not answer")
+
+    monkeypatch.setattr("notifications.access.token_store.revoke", refuse)
+    client, acme, membership = staff(None), Room.objects.get(code="acme"), Membership.objects.get(user=alice)
+    pages = {
+        reverse("admin:notifications_room_change", args=(acme.pk,)): removal(acme, alice),
+        reverse("admin:notifications_membership_delete", args=(membership.pk,)): {"post": "yes"},
+        reverse("admin:notifications_membership_changelist"): {
+            "action": "delete_selected",
+            "_selected_action": [str(membership.pk)],
+            "post": "yes",
+        },
+    }
+    for page, form in pages.items():
+        response = client.post(page, form, follow=True)
+        assert ["Nothing was changed" in str(message) for message in response.context["messages"]] == [True]
+        assert Membership.objects.filter(user=alice).exists()
+    acme.refresh_from_db()
+    assert acme.name == ""
 
 
 def test_a_room_with_a_control_character_is_refused_by_the_form(staff: Callable[..., Client]) -> None:

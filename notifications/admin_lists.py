@@ -1,0 +1,95 @@
+"""Lists: filters and dates of the admin's list of connections, fast among 100,000. Used by admin; reads models."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin import SimpleListFilter
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.contrib.filters.admin import TextFilter
+
+from notifications.models import Connection
+
+
+class Exactly(TextFilter):  # type: ignore[misc]
+    """A filter on a column's exact value: found by its index, where a list of all values would read every row."""
+
+    column = ""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows that have what was typed."""
+        value = (self.value() or "").strip()
+        return queryset.filter(**{self.column: value}) if value else queryset
+
+
+class RoomFilter(Exactly):
+    """Connections of one room."""
+
+    title = "room"
+    parameter_name = "room"
+    column = "room_id"
+
+
+class UserFilter(Exactly):
+    """Connections of one user."""
+
+    title = "user"
+    parameter_name = "user"
+    column = "user_id"
+
+
+class StateFilter(SimpleListFilter):
+    """Open or closed connections."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Name both states."""
+        return [("open", "Open"), ("closed", "Closed")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows of the chosen state."""
+        return queryset if self.value() is None else queryset.filter(closed_at__isnull=self.value() == "open")
+
+
+class StageFilter(SimpleListFilter):
+    """Connections of one stage; the stages come from the settings, not from the rows."""
+
+    title = "stage"
+    parameter_name = "stage"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Name the stages."""
+        return [(name, name) for name in settings.HERMES_STAGES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows of the chosen stage."""
+        return queryset if self.value() is None else queryset.filter(stage=self.value())
+
+
+class ByPeriod(QuerySet[Connection]):
+    """Connections whose date hierarchy lists every period from the first to the last, whether or not it has rows.
+
+    Django asks for the distinct ones, and so truncates the time of every row: 1.1 s for 100,000 rows in SQLite.
+    """
+
+    def datetimes(self, field_name: str, kind: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the beginnings of the years, months or days between the first row and the last."""
+        times = self.order_by(field_name).values_list(field_name, flat=True)
+        first, last = times.first(), times.last()
+        begins: list[datetime] = []
+        while first is not None and last is not None and first <= last:
+            begins.append(_begin(first, kind))
+            # 32 days after its first day every month is over, 367 days after it every year.
+            first = _begin(begins[-1] + timedelta(days={"day": 1, "month": 32, "year": 367}[kind]), kind)
+        return begins
+
+
+def _begin(moment: datetime, kind: str) -> datetime:
+    day = timezone.localtime(moment).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day if kind == "day" else day.replace(day=1) if kind == "month" else day.replace(month=1, day=1)
