@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; full jitter between 0 and the current one
 COMPLAIN_SECONDS = 60.0
+# Asks whether Redis takes entries at all; no message can name this room, because of its control character.
+PROBE = Message(id="probe", user_id="hermes", room_id="\x00probe", data="null")
 DELETE_ATTEMPTS = 3
 _T = TypeVar("_T")
 
@@ -108,7 +110,7 @@ class Relay:
         An outage of Redis must not burn receive counts, or it would carry the queue into the dead-letter queue.
         """
         done: list[Received] = []
-        backoff = FIRST_BACKOFF
+        backoff, refused_alone = FIRST_BACKOFF, 0
         rest = list(accepted)
         while rest:
             try:
@@ -125,26 +127,28 @@ class Relay:
             rest = failed
             if not rest:
                 break
+            refused_alone = refused_alone + 1 if await self._redis_takes_others() else 0
+            if refused_alone > 1:  # not once: Redis may just have come back
+                break  # what is refused while others are taken is left to the redrive policy, and holds nobody up
             if self._stopping.is_set() or time.monotonic() > deadline:
                 await self._give_back([message for message, _ in rest])
-                if self._stopping.is_set():
-                    break
-                await self._until_redis_answers(rest[0][1])
+                await self._until_redis_answers()
                 break
             await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret
             backoff = min(2 * backoff, 5.0)
         return done
 
-    async def _until_redis_answers(self, probe: Message) -> None:
-        """Receive nothing while Redis is down; the probe is published for real, which is harmless to do twice."""
-        while not self._stopping.is_set():
+    async def _until_redis_answers(self) -> None:
+        """Receive nothing while Redis is down."""
+        while not self._stopping.is_set() and not await self._redis_takes_others():
             await self._pause(random.uniform(0.5, 2.0))  # noqa: S311  jitter, not a secret
-            try:
-                (result,) = await self._publisher.publish(self._stage, [probe])
-            except HistoryUnavailable:
-                continue
-            if not isinstance(result, HistoryUnavailable):
-                return
+
+    async def _redis_takes_others(self) -> bool:
+        try:
+            (result,) = await self._publisher.publish(self._stage, [PROBE])
+        except HistoryUnavailable:
+            return False
+        return not isinstance(result, HistoryUnavailable)
 
     async def _bury(self, message: Received, refusal: MessageRefused) -> bool:
         """Put a refused message into the dead-letter queue; returns whether it may be deleted."""
