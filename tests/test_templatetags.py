@@ -52,6 +52,7 @@ def test_a_members_page_gets_the_toolkit_and_where_to_connect(alice: Any, valkey
     assert read == {
         "url": "ws://localhost:8000/ws/development",
         "token_url": "/notifications/token",
+        "csrf_cookie": "csrftoken",
         "stage": "development",
         "room": "acme",
         "user_id": alice.pk,

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.template.context import Context
@@ -60,7 +61,8 @@ def _configuration(request: HttpRequest, room: str | None, stage: str | None, in
     configuration: dict[str, Any] = {
         "url": websocket_url(request, chosen),
         "token_url": reverse("hermes-token"),
-        # Here, because the cookie that holds it may be closed to scripts.
+        # Both: the cookie may be closed to scripts, and the text grows old when the user signs in anew.
+        "csrf_cookie": settings.CSRF_COOKIE_NAME,
         "csrf_token": get_token(request),
         "stage": chosen.name,
         "room": code,

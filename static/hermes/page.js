@@ -8,10 +8,11 @@ import { KINDS, Toasts, contentOf } from "./toasts.js";
  * @typedef {object} Config what the template tag writes into `#hermes-config`
  * @property {string} url
  * @property {string} token_url
- * @property {string} csrf_token
+ * @property {string} csrf_cookie the name of the cookie that holds the session's newest CSRF token, if scripts may read it
+ * @property {string} csrf_token as it was when the page was rendered
  * @property {string} stage
  * @property {string} room
- * @property {string} user_id
+ * @property {string | number} user_id
  * @property {import("./types.js").Position | null} position
  * @property {import("./types.js").Pass} [pass] the inline token
  */
@@ -32,7 +33,7 @@ export function tokenSource(config) {
       credentials: "same-origin",
       // A redirect goes to the sign-in page: the session has ended.
       redirect: "manual",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": config.csrf_token },
+      headers: { "Content-Type": "application/json", "X-CSRFToken": cookie(config.csrf_cookie) ?? config.csrf_token },
       body: JSON.stringify({ room: config.room, stage: config.stage }),
     });
     const { status, type } = response;
@@ -40,9 +41,15 @@ export function tokenSource(config) {
       throw new Refused(`No token for this session (${status || "signed out"}).`);
     }
     if (!response.ok) throw new Error(`The token could not be fetched (${status}).`);
-    return response.json();
+    const pass = await response.json();
+    // Somebody else has signed in meanwhile: what is theirs does not belong on this page.
+    if (`${pass.user_id}` !== `${config.user_id}`) throw new Refused("This session is another user's now.");
+    return pass;
   };
 }
+
+/** @param {string} name */
+const cookie = (name) => document.cookie.split("; ").find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1);
 
 /**
  * Start what the page's configuration element describes.
