@@ -16,7 +16,7 @@ from notifications.sockets.outbound import Batch, Outbound
 from notifications.sockets.protocol import Close
 from notifications.stream.position import Position
 
-REFUSALS = 100  # frames in a row that were not heard, after which a client is closed
+OVERDRAFT = 100  # frames that a client may send beyond its bucket before it is closed
 EXPIRING_SECONDS = 30  # a client is told this long before its token ends; it takes one request to refresh it
 
 
@@ -31,7 +31,6 @@ class Connection:
     __slots__ = (
         "_credit",
         "_credited_at",
-        "_refused",
         "close_code",
         "expiring_sent",
         "grant",
@@ -55,7 +54,6 @@ class Connection:
         self.expiring_sent = False
         self._credit = float(settings.HERMES_CLIENT_BURST)
         self._credited_at = time.monotonic()
-        self._refused = 0
 
     @property
     def record(self) -> ConnectionRecord:
@@ -97,21 +95,16 @@ class Connection:
     def may_speak(self, now: float) -> bool:
         """Whether a frame of this client is heard: a bucket of `HERMES_CLIENT_BURST`, filled at `HERMES_CLIENT_RATE`.
 
-        A client that goes on regardless is closed with 4129.
+        What is not heard is counted all the same: a client that goes on regardless is closed with 4129.
 
         Args:
             now: monotonic seconds.
         """
         filled = self._credit + (now - self._credited_at) * settings.HERMES_CLIENT_RATE
-        self._credit, self._credited_at = min(filled, float(settings.HERMES_CLIENT_BURST)), now
-        if self._credit >= 1:
-            self._credit -= 1
-            self._refused = 0
-            return True
-        self._refused += 1
-        if self._refused > REFUSALS:
+        self._credit, self._credited_at = min(filled, float(settings.HERMES_CLIENT_BURST)) - 1, now
+        if self._credit < -OVERDRAFT:
             self.close(Close.RATE, "rate")
-        return False
+        return self._credit >= 0
 
     def keep_time(self, now: float) -> None:
         """Tell a client that its token ends soon; close it when it has ended.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
+from websockets.exceptions import ConnectionClosed
 
 from hermes_site.engines import Valkey
 from notifications.access import rooms
@@ -119,7 +120,10 @@ async def test_a_client_that_says_too_much_is_not_heard_and_in_the_end_closed(se
         assert kinds[2]["data"]["code"] == "rate_limited"
         for _ in range(150):
             await say(alice, {"action": "recent"})
-        assert await close_of(alice) == (4129, "rate")
+        with pytest.raises(ConnectionClosed):
+            while True:
+                assert (await control(alice, "error"))["code"] == "rate_limited"
+        assert (alice.close_code, alice.close_reason) == (4129, "rate")
         await serving.publish(1)
         assert (await heard(bob))["seq"] == 1
 

@@ -117,6 +117,6 @@ def test_our_frames_are_what_a_websocket_client_reads(size: int) -> None:
 
 
 def test_close_codes_say_by_their_range_whether_to_come_back() -> None:
-    come_back = {Close.SLOW, Close.TOO_MANY, Close.DRAINING, Close.UNAVAILABLE, Close.RATE}
+    come_back = {Close.SLOW, Close.TOO_MANY, Close.DISCONNECTED, Close.DRAINING, Close.UNAVAILABLE, Close.RATE}
     assert {code for code in Close if 4100 <= code < 4200} == come_back
     assert {code for code in Close if 4400 <= code < 4500} == set(Close) - come_back
