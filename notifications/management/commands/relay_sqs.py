@@ -24,7 +24,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Parse."""
         parser.add_argument("--stage", choices=sorted(settings.HERMES_STAGES), help="by default every stage")
-        parser.add_argument("--pollers", type=int, default=2, help="batches in flight per stage (default 2)")
+        parser.add_argument(
+            "--pollers",
+            type=int,
+            choices=range(1, 17),
+            default=2,
+            help="batches in flight per stage (1 to 16, default 2)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""

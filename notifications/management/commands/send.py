@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from notifications import hermes
-from notifications.exceptions import HermesError
+from notifications.exceptions import HermesError, MessageRefused
+from notifications.stream.message import load_json
 
 
 class Command(BaseCommand):
@@ -28,11 +28,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
         try:
-            data = json.loads(options["data"])
-        except ValueError as error:
-            raise CommandError(
-                f"The payload is not JSON: {error}. Strings need quotes of their own: '\"Hello\"'."
-            ) from error
+            data = load_json(options["data"])
+        except MessageRefused as error:
+            raise CommandError(f"{error.detail} Strings need quotes of their own: '\"Hello\"'.") from error
         try:
             hermes.notify(
                 options["room"], data, options["to"], options["id"], user=options["user"], stage=options["stage"]
