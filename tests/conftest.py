@@ -65,7 +65,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a Chromium leave the browser tests out; where CI=true they run, and fail."""
+    """Run the browser tests last; without a Chromium leave them out, but where CI=true they run, and fail."""
+    # Playwright's loop stays the running one of the thread until the last browser is closed; no other test could start
+    # a loop of its own.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     if chromium() or os.environ.get("CI") == "true":
         return
     for item in items:

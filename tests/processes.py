@@ -239,12 +239,8 @@ class Hermes:
         return str(self.client("sqs").get_queue_url(QueueName=name)["QueueUrl"])
 
     def send_body(self, body: str) -> str:
-        """Put any body on the queue, up to SQS's 1 MiB; return the MessageId."""
-        # In a batch, because the embedded endpoint's send_message still has SQS's older limit of 256 KiB.
-        entry = {"Id": "0", "MessageBody": body}
-        answer = self.client("sqs").send_message_batch(QueueUrl=self.queue_url(), Entries=[entry])
-        assert not answer.get("Failed"), answer
-        return str(answer["Successful"][0]["MessageId"])
+        """Put any body on the queue; return the MessageId."""
+        return str(self.client("sqs").send_message(QueueUrl=self.queue_url(), MessageBody=body)["MessageId"])
 
     def send(self, room: Any, data: Any, user: Any = 0, **extra: Any) -> str:
         """Put a message on the queue as any back end does; return the MessageId."""

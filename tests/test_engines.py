@@ -13,6 +13,7 @@ import boto3
 import pytest
 import redis
 
+from hermes_site import aws_endpoint
 from hermes_site.children import ChildError, ChildProcess
 from hermes_site.engines import AwsEndpoint, Valkey
 from tests.waiting import wait_until
@@ -166,3 +167,25 @@ def test_a_child_runs_once_at_a_time_and_a_child_that_never_ran_can_be_stopped(t
     with pytest.raises(ChildError, match="runs already"):
         process.start()
     process.kill()
+
+
+def test_the_embedded_sqs_takes_what_aws_takes(tmp_path: Path) -> None:
+    with AwsEndpoint(tmp_path) as aws:
+        sqs = boto3.client("sqs", endpoint_url=aws.url)
+        url = sqs.create_queue(QueueName="large")["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody="x" * 1024 * 1024)
+        with pytest.raises(sqs.exceptions.ClientError):
+            sqs.send_message(QueueUrl=url, MessageBody="x" * (1024 * 1024 + 1))
+        sqs.close()
+
+
+def test_a_queues_own_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in this process, where it is measured which lines ran."""
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr(aws_endpoint.sqs, "_NUMERIC_ATTR_RANGES", {})
+    monkeypatch.setattr(aws_endpoint.sqs, "_HANDLERS", {"CreateQueue": lambda data, _: made.append(data["Attributes"])})
+    aws_endpoint._allow_large_messages()
+    create = aws_endpoint.sqs._HANDLERS["CreateQueue"]
+    create({"QueueName": "large", "Attributes": None}, "")
+    create({"QueueName": "small", "Attributes": {"MaximumMessageSize": "1024"}}, "")
+    assert [attributes["MaximumMessageSize"] for attributes in made] == ["1048576", "1024"]

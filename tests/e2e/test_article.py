@@ -1,52 +1,21 @@
-"""What the article's own programs do works unchanged: its issuer, its browser code, its producer."""
+"""What the article's own issuer and producer do works unchanged; its browser code is in tests/browser."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
 import pytest
-from playwright.sync_api import Page, sync_playwright
 
-from tests.conftest import chromium
 from tests.e2e.client import Client
 from tests.e2e.conftest import Server
 from tests.processes import Hermes
 
 USER = 4711
 ROOM = "acme"
-# The article's connect(), with the place that it leaves open filled in: '<WEBSOCKET_URL>' becomes host:port/ws.
-BROWSER_CODE = """
-window.noovolari = {smartbackup: {notifications: {websocket: {}}}};
-window.noovolariUiToolkit = {notifications: {subscribers: []}};
-window.seen = [];
-noovolari.smartbackup.notifications.websocket.connect = function(stage, token) {
-  var socketUrl = 'ws://' + WEBSOCKET_URL + '/' + stage + '?token=' + token;
-  // connecting to the websocket url and retrieve function for connect and disconnect
-  noovolari.smartbackup.notifications.websocket = new WebSocket(socketUrl);
-  noovolari.smartbackup.notifications.websocket.onopen = function () {
-    console.info('socket connection opened properly with...');
-  };
-  noovolari.smartbackup.notifications.websocket.onclose = function () {
-    // websocket is closed.
-    console.info("Connection closed...");
-  };
-  noovolari.smartbackup.notifications.websocket.onmessage = function (evt) {
-    var notification = JSON.parse(evt.data);
-    var message = notification.data;
-    noovolariUiToolkit.notifications.subscribers.forEach(function(subscriber) {
-      if (subscriber.type === message.type) { subscriber.callback(message.data); }
-    });
-  };
-};
-noovolariUiToolkit.notifications.subscribers.push({
-  type: 'info', callback: function (data) { window.seen.push(data); }
-});
-"""
 
 
 def issue(hermes: Hermes, cost: int, user: int = USER) -> str:
@@ -87,39 +56,3 @@ async def test_sqs_bodies_as_its_ruby_makes_them_are_relayed(hermes: Hermes) -> 
         await alice.until(lambda: alice.entries)
         assert alice.received == [{"type": "danger", "data": "Backup failed"}]
         assert alice.entries[0]["user_id"] == 42
-
-
-@pytest.fixture
-def page(hermes: Hermes, server: Server) -> Iterator[Page]:
-    """A page of the site in Chromium, on one of the servers."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        # It stands for a page of somebody else's: our own content security policy is not in force there.
-        page = browser.new_page(bypass_csp=True)
-        page.goto(f"{server.url}/sign-in/")
-        yield page
-        browser.close()
-
-
-@pytest.mark.browser
-def test_the_articles_browser_code_receives_messages_and_sends_them(hermes: Hermes, server: Server, page: Page) -> None:
-    token = issue(hermes, 10)
-    address = server.ws_url.removeprefix("ws://").rsplit("/", 1)[0]
-    page.evaluate(BROWSER_CODE.replace("WEBSOCKET_URL", json.dumps(address)))
-    page.evaluate(
-        "([stage, token]) => noovolari.smartbackup.notifications.websocket.connect(stage, token)",
-        [hermes.stage, token],
-    )
-    page.wait_for_function("noovolari.smartbackup.notifications.websocket.readyState === 1")
-    # As in the article's sendMessage(); the answer proves that the room has been joined.
-    page.evaluate(
-        """() => noovolari.smartbackup.notifications.websocket.send(
-            JSON.stringify({"action": "sendMessage", "data": {"type": "info", "data": "mine"}}))"""
-    )
-    page.wait_for_function("window.seen.length === 1")
-    hermes.send(ROOM, {"type": "info", "data": "yours"}, USER)
-    hermes.send(ROOM, "a message that has no type")
-    hermes.send("globex", {"type": "info", "data": "not yours"})
-    hermes.send(ROOM, {"type": "info", "data": "the last"})
-    page.wait_for_function("window.seen.length === 3")
-    assert sorted(page.evaluate("window.seen")) == ["mine", "the last", "yours"]
