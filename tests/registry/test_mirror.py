@@ -69,6 +69,32 @@ def test_a_table_that_the_article_made_gets_the_index_it_lacks(dynamodb: Tables,
     assert {index["IndexName"] for index in table["GlobalSecondaryIndexes"]} == {"room_id-index", "server_id-index"}
 
 
+def test_provisioning_waits_for_a_table_and_gives_up_in_the_end(
+    dynamodb: Tables, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, looks = tables._client(), list[str]()
+    describe = client.describe_table
+
+    def describe_table(TableName: str) -> Any:  # noqa: N803
+        looks.append(TableName)
+        answer = describe(TableName=TableName)
+        return answer if len(looks) % 2 == 0 else {"Table": {**answer["Table"], "TableStatus": "CREATING"}}
+
+    monkeypatch.setattr(client, "describe_table", describe_table)
+    mirror.provision(stage)
+    assert looks == ["hermesConnections"] * 2 + ["hermesAudit"] * 2
+    monkeypatch.setattr(client, "describe_table", lambda TableName: {"Table": {"TableStatus": "CREATING"}})  # noqa: N803
+    monkeypatch.setattr(tables, "PROVISION_SECONDS", 0.0)
+    with pytest.raises(StoreUnavailable, match="not ready"):
+        mirror.provision(stage)
+
+
+def test_provisioning_says_that_dynamodb_does_not_answer(dynamodb: Tables, stage: Stage) -> None:
+    dynamodb.engine.stop()
+    with pytest.raises(StoreUnavailable):
+        mirror.provision(stage)
+
+
 def test_a_probe_tells_whether_both_tables_answer(dynamodb: Tables, stage: Stage) -> None:
     mirror.probe(stage)
     tables._client().delete_table(TableName=stage.audit_table)
@@ -292,6 +318,10 @@ def test_a_second_end_never_replaces_the_true_one(serve: Serve, dynamodb: Tables
     # The index may still name a connection that the table no longer holds.
     server._bury("hermesConnections", "server-a", [alice.connection_id])
     assert dynamodb.audit[alice.connection_id]["code"] == "4403"
+
+
+def test_nothing_in_the_mirror_needs_pruning(serve: Serve) -> None:
+    assert serve("server-a").prune() is False
 
 
 def test_reconciling_removes_surplus_items_and_names_missing_ones(serve: Serve, dynamodb: Tables, join: Join) -> None:

@@ -1,0 +1,200 @@
+"""The keeper turn by turn, on a store that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from notifications.registry.keeper import DROPPED, FAILURES, Keeper
+from notifications.registry.records import ConnectionRecord, Life, Pending
+from tests.registry.conftest import Join
+from tests.waiting import eventually
+
+
+@dataclass
+class Scripted:
+    """A store in memory. What is in ``failing`` raises; ``refused`` lives are given back unwritten."""
+
+    name: str = "scripted"
+    written: list[Life] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
+    refused: int = 0
+    missing: Collection[str] = ()
+    during_reconcile: Callable[[], object] = lambda: None
+    answered: list[float] = field(default_factory=list)
+    prunes: list[bool] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.failing:
+            raise ConnectionError(f"{name}: away")
+
+    def write(self, lives: Sequence[Life]) -> Sequence[Life]:
+        self._call("write")
+        self.written += lives[self.refused :]
+        return lives[: self.refused]
+
+    def renew(self) -> bool:
+        self._call("renew")
+        return True
+
+    def reconcile(self, live: Mapping[str, ConnectionRecord], closing: Collection[str]) -> Collection[str]:
+        self._call("reconcile")
+        self.during_reconcile()
+        return self.missing
+
+    def reap(self, answering_for: float) -> int:
+        self._call("reap")
+        self.answered.append(answering_for)
+        return 1
+
+    def prune(self) -> bool:
+        self._call("prune")
+        return self.prunes.pop(0)
+
+    def release(self) -> None:
+        self._call("release")
+
+    def close(self) -> None:
+        self._call("close")
+
+
+Make = Callable[..., Keeper]
+
+
+@pytest.fixture
+async def keep() -> AsyncIterator[Make]:
+    """Return a function that makes a keeper for a store and the live connections."""
+    keepers: list[Keeper] = []
+
+    def make(store: Scripted, live: Mapping[str, ConnectionRecord] | None = None, lease: float = 30) -> Keeper:
+        keepers.append(Keeper(store, live or {}, lease))
+        return keepers[-1]
+
+    yield make
+    for each in keepers:
+        each.close()
+
+
+async def test_a_turn_says_whether_there_is_more(keep: Make, join: Join) -> None:
+    store = Scripted()
+    keeper = keep(store)
+    for _ in range(1_200):
+        keeper.add(Life(join()))
+    assert [await keeper.turn() for _ in range(3)] == [True, True, False]
+    assert len(store.written) == 1_200
+    assert store.calls[:3] == ["renew", "reap", "write"]
+
+
+async def test_the_lease_is_renewed_three_times_in_its_length_and_not_at_every_turn(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=0.3)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 0.35:
+        await keeper.turn()
+        await asyncio.sleep(0.01)
+    assert 3 <= store.calls.count("renew") <= 5
+    assert store.calls.count("reconcile") == 1
+
+
+async def test_old_rows_are_pruned_slice_by_slice_and_then_not_for_an_hour(keep: Make) -> None:
+    store = Scripted(prunes=[True, True, False])
+    keeper = keep(store)
+    keeper._prune_at = 0.0
+    assert [await keeper.turn() for _ in range(4)] == [True, True, False, False]
+    assert store.prunes == []
+
+
+async def test_what_a_throttled_store_refuses_is_written_at_a_later_turn(keep: Make, join: Join) -> None:
+    store = Scripted(refused=3)
+    keeper = keep(store)
+    for _ in range(10):
+        keeper.add(Life(join()))
+    failures = FAILURES.labels("scripted")._value.get()
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: FAILURES.labels("scripted")._value.get() > failures)
+    assert keeper.pending == 3
+    store.refused = 0
+    await eventually(lambda: keeper.pending == 0)
+    assert len({life.record.connection_id for life in store.written}) == 10
+    task.cancel()
+
+
+async def test_a_turn_that_is_cancelled_forgets_nothing(keep: Make, join: Join) -> None:
+    store = Scripted()
+    keeper = keep(store)
+    store.write = lambda lives: time.sleep(0.2) or ()  # type: ignore[method-assign,func-returns-value]
+    keeper.add(Life(join()))
+    task = asyncio.create_task(keeper.turn())
+    await eventually(lambda: keeper.pending == 0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert keeper.pending == 1
+
+
+async def test_a_connection_that_closes_while_its_store_is_reconciled_is_not_opened_again(
+    keep: Make, join: Join
+) -> None:
+    alice, bob = join(), join("bob")
+    live = {record.connection_id: record for record in (alice, bob)}
+    store = Scripted(missing=tuple(live), during_reconcile=lambda: live.pop(alice.connection_id))
+    keeper = keep(store, live)
+    await keeper.turn()
+    await keeper.turn()
+    assert [life.record for life in store.written] == [bob]
+
+
+async def test_the_store_counts_as_answering_from_the_end_of_an_outage(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=0.2)
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: store.answered and store.answered[-1] >= 0.2)
+    store.failing = {"renew"}
+    reaps = len(store.answered)
+    await asyncio.sleep(0.2)
+    assert len(store.answered) - reaps <= 1
+    store.failing = set()
+    await eventually(lambda: len(store.answered) >= reaps + 2)
+    assert min(store.answered[reaps:]) < 0.1
+    task.cancel()
+
+
+async def test_a_lease_that_cannot_be_given_back_is_left_to_run_out(
+    keep: Make, join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Scripted(failing={"release"})
+    keeper = keep(store)
+    keeper.add(Life(join(), datetime.now(UTC), 1012))
+    await keeper.finish()
+    assert len(store.written) == 1
+    assert "scripted does not answer (ConnectionError)" in caplog.text
+
+
+async def test_finishing_tries_on_until_everything_is_written(keep: Make, join: Join) -> None:
+    store = Scripted(failing={"write"})
+    keeper = keep(store)
+    keeper.add(Life(join(), datetime.now(UTC), 1012))
+    task = asyncio.create_task(keeper.finish())
+    await eventually(lambda: store.calls.count("write") >= 2)
+    store.failing = set()
+    await task
+    assert keeper.pending == 0
+    assert store.calls[-1] == "release"
+
+
+async def test_what_an_endless_outage_drops_is_counted(keep: Make, join: Join) -> None:
+    store = Scripted(failing={"write"})
+    keeper = keep(store)
+    keeper._pending = Pending(closed_cap=2)
+    for _ in range(5):
+        keeper.add(Life(join(), datetime.now(UTC), 1000))
+    before = DROPPED.labels("scripted")._value.get()
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: DROPPED.labels("scripted")._value.get() == before + 3)
+    task.cancel()
