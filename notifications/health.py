@@ -23,7 +23,7 @@ from notifications.access import token_store
 from notifications.conf import Stage
 from notifications.intake import queue
 from notifications.registry import mirror
-from notifications.stream import history
+from notifications.stream import rendering
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def probe_tables(stage: Stage) -> None:
 @functools.cache
 def readiness() -> Readiness:
     """Return this process's readiness: database, Redis, and SQS and DynamoDB of every stage."""
-    probes: dict[str, Probe] = {"database": probe_database, "redis": history.probe_sync}
+    probes: dict[str, Probe] = {"database": probe_database, "redis": rendering.probe}
     for name, stage in settings.HERMES_STAGES.items():
         probes[f"sqs.{name}"] = functools.partial(queue.probe, stage)
         probes[f"dynamodb.{name}"] = functools.partial(probe_tables, stage)

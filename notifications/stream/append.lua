@@ -4,7 +4,7 @@
 -- KEYS  1 head   2 log   3 once   4 activity
 -- ARGV  1 id   2 frame head   3 to (JSON or '')   4 expires_at or ''   5 an epoch for a new life   6 entries to keep
 --       7 ms to keep them   8 ms to remember the id   9 ms to keep the head   10 length of the activity stream   11 room
--- Returns {status: 'new' | 'dup' | 'open', epoch, seq, id of the entry before, ms of a new one}
+-- Returns {status: 'new' | 'dup' | 'open', epoch, seq, id of the entry before (of the last one for 'open'), ms of a new one}
 local head = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'id')
 local epoch, seq, prev = head[1], tonumber(head[2] or '0'), head[3] or ''
 local now = redis.call('TIME')

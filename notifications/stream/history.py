@@ -23,16 +23,15 @@ from notifications.stream import keys
 from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.message import Message
 from notifications.stream.position import Position
-from notifications.stream.redis_client import async_client, sync_client
+from notifications.stream.redis_client import async_client
 
 logger = logging.getLogger(__name__)
 
-_SCRIPT = Path(__file__).with_name("append.lua").read_text(encoding="utf-8")
-_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+SCRIPT = Path(__file__).with_name("append.lua").read_text(encoding="utf-8")
+_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # Heads outlive their entries, so that a client that was away for days is told `trimmed`, or that it missed nothing.
 HEAD_SECONDS = 30 * 24 * 3600
 ACTIVITY_LENGTH = 1_000  # per partition; a hub that falls further behind compares its heads
-PAGE_SECONDS = 0.02  # twice (connect, answer) stays under the 50 ms that a page may wait for its position
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ class History:
                 have been appended, and appending them again is harmless.
         """
         heads = [frame_head(message) for message in messages]
-        calls = [_arguments(stage, message, head) for message, head in zip(messages, heads, strict=True)]
+        calls = [script_arguments(stage, message, head) for message, head in zip(messages, heads, strict=True)]
         replies = await self._run(calls, durable=True)
         results: list[Appended | HistoryUnavailable] = []
         for message, head, reply in zip(messages, heads, replies, strict=True):
@@ -131,12 +130,12 @@ class History:
         Raises:
             HistoryUnavailable: Redis did not answer.
         """
-        (reply,) = await self._run([_arguments(stage, None, b"", room_id)], durable=False)
+        (reply,) = await self._run([script_arguments(stage, None, b"", room_id)], durable=False)
         if isinstance(reply, Exception):
             raise HistoryUnavailable(f"room {room_id!r}: Redis refused to open it: {reply}")
-        (position,) = await self.heads(stage, [room_id])
+        position = to_position(reply[1:])
         if position is None:
-            raise HistoryUnavailable(f"room {room_id!r}: its history vanished while it was opened.")
+            raise HistoryUnavailable(f"room {room_id!r}: Redis gave no position: is append.lua another release's?")
         return position
 
     async def heads(self, stage: str, room_ids: Sequence[str]) -> list[Position | None]:
@@ -148,7 +147,7 @@ class History:
         pipeline = self._redis.pipeline(transaction=False)
         for room_id in room_ids:
             pipeline.hmget(keys.head_key(stage, room_id), ["epoch", "seq", "id"])
-        return [_position(reply) for reply in await _execute(pipeline)]
+        return [to_position(reply) for reply in await _execute(pipeline)]
 
     async def read(self, stage: str, room_id: str, after: int = 0) -> Page:
         """Read the entries after a seq, with the head they belong to.
@@ -166,7 +165,7 @@ class History:
         pipeline.xrange(log, count=1)
         pipeline.time()
         head_reply, items, first, (seconds, _) = await _execute(pipeline)
-        head = _position(head_reply)
+        head = to_position(head_reply)
         if head is None:
             return Page(None, [], 1)
         cutoff = (int(seconds) - settings.HERMES_HISTORY_SECONDS) * 1000
@@ -225,7 +224,7 @@ class History:
                 break
             pipeline = self._redis.pipeline(transaction=False)
             if attempt:  # Redis was restarted, or has never seen the script
-                pipeline.script_load(_SCRIPT)
+                pipeline.script_load(SCRIPT)
             for i in missing:
                 pipeline.execute_command("EVALSHA", _SHA, 4, *calls[i])
             durability = settings.HERMES_DURABILITY if durable else "memory"
@@ -244,53 +243,8 @@ class History:
         return replies
 
 
-def position_for_page(stage: str, room_id: str) -> Position | None:
-    """Return a room's position for a page that is being rendered, so that the browser can resume from that moment.
-
-    Begins the room's history if it has none: a page is about to join it.
-
-    Returns:
-        The position, or ``None`` when Redis does not answer within 50 ms: a page never fails for it.
-    """
-    try:
-        client = _page_client()
-        key = keys.head_key(stage, room_id)
-        position = _position(client.hmget(key, ["epoch", "seq", "id"]))
-        if position is None:
-            client.eval(_SCRIPT, 4, *_arguments(stage, None, b"", room_id))
-            position = _position(client.hmget(key, ["epoch", "seq", "id"]))
-    except redis.RedisError as error:
-        logger.warning("A page of room %r is rendered without its position: %s", room_id, type(error).__name__)
-        return None
-    return position
-
-
-def probe_sync() -> None:
-    """Ask Redis whether it answers.
-
-    Raises:
-        HistoryUnavailable: it does not.
-    """
-    try:
-        with sync_client(1.0) as client:
-            client.ping()
-    except redis.RedisError as error:
-        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}") from error
-
-
-_page_clients: dict[str, redis.Redis] = {}
-
-
-def _page_client() -> redis.Redis:
-    """One client per Redis address and process; it is thread-safe and keeps its connections."""
-    url: str = settings.REDIS_URL
-    if url not in _page_clients:
-        _page_clients[url] = sync_client(PAGE_SECONDS)
-    return _page_clients[url]
-
-
-def _arguments(stage: str, message: Message | None, head: bytes, room_id: str = "") -> tuple[Any, ...]:
-    """KEYS and ARGV of append.lua; without a message it only opens the room."""
+def script_arguments(stage: str, message: Message | None, head: bytes, room_id: str = "") -> tuple[Any, ...]:
+    """Return KEYS and ARGV of append.lua; without a message it only opens the room."""
     room_id = message.room_id if message else room_id
     message_id = message.id if message else ""
     return (
@@ -328,7 +282,8 @@ def _require_durable(durability: str, answer: Any) -> None:
         raise HistoryUnavailable(f"durability {durability!r}: {reached} of {wanted} confirmed in time.")
 
 
-def _position(reply: Any) -> Position | None:
+def to_position(reply: Any) -> Position | None:
+    """Read a head's fields as Redis gives them: epoch, seq and id, ``None`` where there is no history."""
     epoch, seq, last_id = reply
     if epoch is None or seq is None:
         return None

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from notifications.access.views import NoRoom, find_room, find_stage, issue_token, websocket_url
 from notifications.exceptions import StoreUnavailable
-from notifications.stream.history import position_for_page
+from notifications.stream.rendering import position_for_page
 
 register = template.Library()
 logger = logging.getLogger(__name__)

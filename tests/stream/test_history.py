@@ -17,9 +17,10 @@ from hermes_site.engines import Valkey
 from notifications.exceptions import HistoryUnavailable
 from notifications.stream import history as history_module
 from notifications.stream import keys
-from notifications.stream.history import Appended, History, position_for_page, probe_sync
+from notifications.stream.history import Appended, History, to_position
 from notifications.stream.message import Message
 from notifications.stream.position import Position
+from notifications.stream.rendering import position_for_page, probe
 from tests.waiting import wait_until
 
 Make = Callable[..., Message]
@@ -272,7 +273,7 @@ async def test_an_unreachable_redis_says_so(message: Make, settings: Any) -> Non
             await attempt
     await lost.aclose()
     with pytest.raises(HistoryUnavailable):
-        probe_sync()
+        probe()
 
 
 def test_a_page_gets_its_position_and_begins_the_history(valkey: Valkey) -> None:
@@ -280,7 +281,7 @@ def test_a_page_gets_its_position_and_begins_the_history(valkey: Valkey) -> None
     assert position is not None
     assert (position.seq, position.id) == (0, "")
     assert position_for_page("development", "acme") == position
-    probe_sync()
+    probe()
 
 
 def test_a_page_does_not_wait_for_a_redis_that_hangs(
@@ -299,6 +300,6 @@ def test_a_page_does_not_wait_for_a_redis_that_hangs(
 @given(st.integers(0, 2**53 - 1), st.text(max_size=5))
 def test_a_position_survives_redis_form(seq: int, last_id: str) -> None:
     reply = [b"e1", str(seq).encode(), last_id.encode("utf-8", "replace")]
-    position = history_module._position(reply)
+    position = to_position(reply)
     assert position is not None
     assert position == Position("e1", seq, last_id.encode("utf-8", "replace").decode())
