@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import graphlib
 import importlib
 import json
 import os
@@ -252,10 +251,6 @@ def test_rooms_import_only_as_the_table_says() -> None:
         if room in ROOMS:
             found[room] |= {each.split(".")[1] for each in imported} & set(ROOMS) - {room}
     assert found == allowed
-
-
-def test_no_imports_go_in_a_circle() -> None:
-    graphlib.TopologicalSorter(imports()).prepare()
 
 
 def test_tasks_and_threads_are_named_there() -> None:
