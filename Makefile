@@ -40,7 +40,7 @@ test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its progr
 
 test-js: node_modules/.installed ## types and tests of the toolkit
 	npm run --silent types
-	npm test --silent
+	NODE_OPTIONS=--test-reporter=spec npm test --silent
 
 venv: .venv/.installed-dev ## make .venv with everything for development
 
