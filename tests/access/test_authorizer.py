@@ -261,6 +261,16 @@ async def test_what_was_read_before_a_revocation_is_not_remembered_after_it(
     assert (await refusal(authorizer, stage, make_token())).reason == "revoked"
 
 
+async def test_when_commands_may_have_been_missed_every_row_is_read_again(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    await authorizer.authorize(stage, make_token())
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", int(time.time()) + 1)
+    authorizer.forget_all()
+    assert (await refusal(authorizer, stage, make_token())).reason == "revoked"
+
+
 # ── The sweep of open connections ────────────────────────────────────────────────────────────────────────────────────
 async def test_what_the_sweep_reads_joins_see_too(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count

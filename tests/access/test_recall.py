@@ -103,3 +103,15 @@ async def test_what_is_given_up_is_unavailable() -> None:
     flights.cancel()
     with pytest.raises(Unavailable):
         await waiter
+
+
+async def test_everything_under_way_may_be_begun_anew() -> None:
+    flights: Flights[int] = Flights()
+    work = Work()
+    before = asyncio.create_task(flights.join("key", work))
+    await tick()
+    flights.drop_all()
+    after = asyncio.create_task(flights.join("key", work))
+    await tick()
+    work.go.set()
+    assert await asyncio.gather(before, after) == [1, 2]
