@@ -80,7 +80,7 @@ def test_a_part_that_hangs_costs_one_deadline_and_one_thread(readiness: Ask) -> 
         report = both.report().result(5)
         assert report["checks"]["redis"] == {"ok": False, "ms": 200.0}
         assert report["checks"]["database"]["ok"] is True
-    assert 0.6 <= time.monotonic() - begun < 2
+    assert 0.6 <= time.monotonic() - begun < 5
     assert len(asked) == 1
     release.set()
     wait_until(lambda: both.report().result(5)["status"] == "ready")
@@ -164,7 +164,7 @@ def test_readyz_answers_within_its_deadline_while_aws_hangs(fresh: None, valkey:
     try:
         begun = time.monotonic()
         response = client.get("/readyz")
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 4
         failing = {part for part, check in response.json()["checks"].items() if not check["ok"]}
         assert failing == {part for part in PARTS if part.startswith(("sqs", "dynamodb"))}
     finally:
