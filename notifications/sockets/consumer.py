@@ -86,6 +86,8 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
                 raise ClientError("rate_limited", "Too many frames; wait a moment.")
             if text is None:
                 raise ClientError("binary", "Frames are text: JSON objects with an action.")
+            if len(text.encode()) > settings.HERMES_FRAME_MAX_BYTES:  # where the server has no such limit of its own
+                raise ClientError("too_large", f"A frame has at most {settings.HERMES_FRAME_MAX_BYTES} bytes.")
             match protocol.parse_client_frame(text):
                 case SendMessage(data):
                     await self._send_message(hub, connection, data)

@@ -15,8 +15,8 @@ from notifications.sockets.connection import Connection
 from notifications.sockets.outbound import Batch
 from notifications.sockets.ring import Ring
 from notifications.stream.entry import Entry
-from notifications.stream.history import Page
 from notifications.stream.position import Lost, Position, Resume, resume
+from notifications.stream.replies import Page
 
 
 class Feed:

@@ -9,7 +9,6 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.message import Message
 from notifications.stream.position import Position
 from notifications.stream.redis_client import async_client
+from notifications.stream.replies import Activity, Appended, Page, seq_of, to_entry, to_position
 
 logger = logging.getLogger(__name__)
 
@@ -34,47 +34,7 @@ HEAD_SECONDS = 30 * 24 * 3600
 ACTIVITY_LENGTH = 1_000  # per partition; a hub that falls further behind compares its heads
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What became of one message.
-
-    Args:
-        entry: its entry; ``None`` when the id already had a place.
-        seq: its place.
-    """
-
-    seq: int
-    entry: Entry | None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What a read of a room found.
-
-    Args:
-        head: the room's last position; ``None`` when it has no history.
-        entries: those asked for that are still there, in order.
-        oldest: seq of the oldest entry retained; ``head.seq + 1`` when none is.
-    """
-
-    head: Position | None
-    entries: list[Entry]
-    oldest: int
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What happened in one partition since a cursor.
-
-    Args:
-        cursor: where to follow on from; ``b""`` when the stream is empty.
-        heads: the last seen position of each room that got entries.
-        overrun: entries between the old cursor and the first one seen may be missing: compare heads.
-    """
-
-    cursor: bytes
-    heads: dict[str, Position]
-    overrun: bool
+Command = tuple[Any, ...]  # a Redis command and its arguments
 
 
 class History:
@@ -144,10 +104,8 @@ class History:
         Raises:
             HistoryUnavailable: Redis did not answer.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for room_id in room_ids:
-            pipeline.hmget(keys.head_key(stage, room_id), ["epoch", "seq", "id"])
-        return [to_position(reply) for reply in await _execute(pipeline)]
+        replies = await self._send([_head(stage, room_id) for room_id in room_ids])
+        return [to_position(reply) for reply in replies]
 
     async def read(self, stage: str, room_id: str, after: int = 0) -> Page:
         """Read the entries after a seq, with the head they belong to.
@@ -159,19 +117,20 @@ class History:
             HistoryUnavailable: Redis did not answer.
         """
         log = keys.log_key(stage, room_id)
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hmget(keys.head_key(stage, room_id), ["epoch", "seq", "id"])
-        pipeline.xrange(log, min=f"{after + 1}-0", count=settings.HERMES_HISTORY_ENTRIES)
-        pipeline.xrange(log, count=1)
-        pipeline.time()
-        head_reply, items, first, (seconds, _) = await _execute(pipeline)
+        commands: list[Command] = [
+            _head(stage, room_id),
+            ("XRANGE", log, f"{after + 1}-0", "+", "COUNT", settings.HERMES_HISTORY_ENTRIES),
+            ("XRANGE", log, "-", "+", "COUNT", 1),
+            ("TIME",),
+        ]
+        head_reply, items, first, (seconds, _) = await self._send(commands, transaction=True)
         head = to_position(head_reply)
         if head is None:
             return Page(None, [], 1)
         cutoff = (int(seconds) - settings.HERMES_HISTORY_SECONDS) * 1000
-        live = [_entry(head.epoch, item) for item in items if int(item[1][b"at"]) >= cutoff]
+        live = [to_entry(head.epoch, item) for item in items if int(item[1][b"at"]) >= cutoff]
         if first and int(first[0][1][b"at"]) >= cutoff:
-            oldest = _seq(first[0])
+            oldest = seq_of(first[0])
         elif live:
             oldest = live[0].seq
         else:  # all that is left is too old, or there is nothing
@@ -191,14 +150,14 @@ class History:
         Raises:
             HistoryUnavailable: Redis did not answer.
         """
-        pipeline = self._redis.pipeline(transaction=False)
+        commands: list[Command] = []
         for partition, cursor in cursors.items():
             key = keys.activity_key(stage, partition)
             if cursor is None:
-                pipeline.xrevrange(key, count=1)
+                commands.append(("XREVRANGE", key, "+", "-", "COUNT", 1))
             else:
-                pipeline.xrange(key, min=cursor or "-", count=ACTIVITY_LENGTH * 2)
-        replies = await _execute(pipeline)
+                commands.append(("XRANGE", key, cursor or "-", "+", "COUNT", ACTIVITY_LENGTH * 2))
+        replies = await self._send(commands)
         found = {}
         for (partition, cursor), items in zip(cursors.items(), replies, strict=True):
             last = items[-1][0] if items else b""
@@ -222,24 +181,46 @@ class History:
             missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
             if not missing:
                 break
-            pipeline = self._redis.pipeline(transaction=False)
-            if attempt:  # Redis was restarted, or has never seen the script
-                pipeline.script_load(SCRIPT)
-            for i in missing:
-                pipeline.execute_command("EVALSHA", _SHA, 4, *calls[i])
+            # Redis was restarted, or has never seen the script.
+            load: list[Command] = [("SCRIPT LOAD", SCRIPT)] if attempt else []
+            commands = [*load, *(("EVALSHA", _SHA, 4, *calls[i]) for i in missing)]
             durability = settings.HERMES_DURABILITY if durable else "memory"
             milliseconds = settings.HERMES_DURABILITY_SECONDS * 1000
             if durability == "replica":
-                pipeline.execute_command("WAIT", settings.HERMES_REPLICAS, milliseconds)
+                commands.append(("WAIT", settings.HERMES_REPLICAS, milliseconds))
             elif durability == "fsync":
-                pipeline.execute_command("WAITAOF", 1, 0, milliseconds)
-            answers = await _execute(pipeline, raise_on_error=False)
-            if attempt:
-                answers = answers[1:]
+                commands.append(("WAITAOF", 1, 0, milliseconds))
+            answers = (await self._send(commands, raise_on_error=False))[len(load) :]
             if durability != "memory":
                 _require_durable(durability, answers.pop())
             for i, answer in zip(missing, answers, strict=True):
                 replies[i] = answer
+        return replies
+
+    async def _send(
+        self, commands: Sequence[Command], *, transaction: bool = False, raise_on_error: bool = True
+    ) -> list[Any]:
+        """Send commands in one round trip.
+
+        A connection that broke while nobody used it is noticed only now, so a broken one is tried once more with a
+        new one: every command here can be repeated, the append because of its idempotency key.
+        """
+        try:
+            return await self._send_once(commands, transaction, raise_on_error)
+        except (redis.ConnectionError, OSError):
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+        except redis.RedisError as error:
+            raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+        try:
+            return await self._send_once(commands, transaction, raise_on_error)
+        except (redis.RedisError, OSError) as error:
+            raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+
+    async def _send_once(self, commands: Sequence[Command], transaction: bool, raise_on_error: bool) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=transaction)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=raise_on_error)
         return replies
 
 
@@ -266,14 +247,6 @@ def script_arguments(stage: str, message: Message | None, head: bytes, room_id: 
     )
 
 
-async def _execute(pipeline: Any, *, raise_on_error: bool = True) -> list[Any]:
-    try:
-        replies: list[Any] = await pipeline.execute(raise_on_error=raise_on_error)
-    except (redis.RedisError, OSError) as error:
-        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
-    return replies
-
-
 def _require_durable(durability: str, answer: Any) -> None:
     if isinstance(answer, Exception):
         raise HistoryUnavailable(f"durability {durability!r}: Redis refused to wait: {answer}")
@@ -282,28 +255,5 @@ def _require_durable(durability: str, answer: Any) -> None:
         raise HistoryUnavailable(f"durability {durability!r}: {reached} of {wanted} confirmed in time.")
 
 
-def to_position(reply: Any) -> Position | None:
-    """Read a head's fields as Redis gives them: epoch, seq and id, ``None`` where there is no history."""
-    epoch, seq, last_id = reply
-    if epoch is None or seq is None:
-        return None
-    return Position(epoch.decode(), int(seq), (last_id or b"").decode())
-
-
-def _seq(item: tuple[bytes, Any]) -> int:
-    return int(item[0].split(b"-")[0])
-
-
-def _entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
-    fields, seq = item[1], _seq(item)
-    to, expires = fields[b"to"], fields[b"expires"]
-    return Entry(
-        epoch,
-        seq,
-        fields[b"id"].decode(),
-        fields[b"prev"].decode(),
-        frame(fields[b"frame"], epoch, seq),
-        frozenset(json.loads(to)) if to else None,
-        int(expires) if expires else None,
-        int(fields[b"at"]),
-    )
+def _head(stage: str, room_id: str) -> Command:
+    return ("HMGET", keys.head_key(stage, room_id), "epoch", "seq", "id")

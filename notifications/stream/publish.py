@@ -17,9 +17,10 @@ from channels.layers import get_channel_layer
 
 from notifications.exceptions import HistoryUnavailable
 from notifications.stream.entry import Entry, to_hint
-from notifications.stream.history import Appended, History
+from notifications.stream.history import History
 from notifications.stream.keys import group_name
 from notifications.stream.message import Message
+from notifications.stream.replies import Appended
 
 logger = logging.getLogger(__name__)
 

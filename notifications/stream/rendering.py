@@ -12,9 +12,10 @@ from django.conf import settings
 
 from notifications.exceptions import HistoryUnavailable
 from notifications.stream import keys
-from notifications.stream.history import SCRIPT, script_arguments, to_position
+from notifications.stream.history import SCRIPT, script_arguments
 from notifications.stream.position import Position
 from notifications.stream.redis_client import sync_client
+from notifications.stream.replies import to_position
 
 logger = logging.getLogger(__name__)
 

@@ -194,6 +194,8 @@ async def test_another_server_is_served_through_asgi_s_send(serving: Serving) ->
     assert json.loads(await communicator.receive_from())["data"]["type"] == "hermes.hello"
     await serving.publish(1)
     assert json.loads(await communicator.receive_from())["seq"] == 1
+    await communicator.send_to(text_data="x" * 70_000)
+    assert json.loads(await communicator.receive_from())["data"]["data"]["code"] == "too_large"
     await communicator.send_to(bytes_data=b"x")
     assert json.loads(await communicator.receive_from())["data"]["data"]["code"] == "binary"
     await communicator.disconnect()

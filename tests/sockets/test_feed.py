@@ -9,8 +9,8 @@ import pytest
 
 from notifications.sockets.connection import Connection
 from notifications.sockets.feed import Feed
-from notifications.stream.history import Page
 from notifications.stream.position import Lost, Position, Resume
+from notifications.stream.replies import Page
 from tests.sockets.scene import Connect, chain, make_entry, recorder
 
 START = Position("e1", 3, "m3")

@@ -17,10 +17,11 @@ from hermes_site.engines import Valkey
 from notifications.exceptions import HistoryUnavailable
 from notifications.stream import history as history_module
 from notifications.stream import keys
-from notifications.stream.history import Appended, History, to_position
+from notifications.stream.history import History
 from notifications.stream.message import Message
 from notifications.stream.position import Position
 from notifications.stream.rendering import position_for_page, probe
+from notifications.stream.replies import Appended, to_position
 from tests.waiting import wait_until
 
 Make = Callable[..., Message]
@@ -257,6 +258,16 @@ async def test_activity_that_was_trimmed_or_lost_is_called_overrun(
     monkeypatch.setattr(history_module, "ACTIVITY_LENGTH", 1)
     (found,) = (await history.activity("development", {partition: b""})).values()
     assert found.overrun, "a stream that was empty and is long now may have been trimmed meanwhile"
+
+
+async def test_connections_that_broke_unnoticed_cost_nobody_a_failure(
+    history: History, message: Make, valkey: Valkey
+) -> None:
+    """After a restart of Redis the pool is full of dead connections."""
+    await asyncio.gather(*(history.open("development", f"room-{number}") for number in range(8)))
+    with client(valkey) as redis_client:
+        redis_client.client_kill_filter(_type="normal", skipme=True)
+    assert (await append(history, message(1)))[0].seq == 1
 
 
 async def test_an_unreachable_redis_says_so(message: Make, settings: Any) -> None:

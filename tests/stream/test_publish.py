@@ -13,9 +13,10 @@ from channels.layers import get_channel_layer
 from notifications.exceptions import HistoryUnavailable
 from notifications.stream import keys
 from notifications.stream.entry import from_hint
-from notifications.stream.history import Appended, History
+from notifications.stream.history import History
 from notifications.stream.message import Message
 from notifications.stream.publish import Publisher
+from notifications.stream.replies import Appended
 
 Make = Callable[..., Message]
 ROOT = Path(__file__).parents[2] / "notifications"

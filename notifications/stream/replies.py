@@ -1,0 +1,85 @@
+"""Replies: what Redis answers, as values. Used by history and rendering.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from notifications.stream.entry import Entry, frame
+from notifications.stream.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of one message.
+
+    Args:
+        entry: its entry; ``None`` when the id already had a place.
+        seq: its place.
+    """
+
+    seq: int
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a read of a room found.
+
+    Args:
+        head: the room's last position; ``None`` when it has no history.
+        entries: those asked for that are still there, in order.
+        oldest: seq of the oldest entry retained; ``head.seq + 1`` when none is.
+    """
+
+    head: Position | None
+    entries: list[Entry]
+    oldest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What happened in one partition since a cursor.
+
+    Args:
+        cursor: where to follow on from; ``b""`` when the stream is empty.
+        heads: the last seen position of each room that got entries.
+        overrun: entries between the old cursor and the first one seen may be missing: compare heads.
+    """
+
+    cursor: bytes
+    heads: dict[str, Position]
+    overrun: bool
+
+
+def to_position(reply: Any) -> Position | None:
+    """Read a head's fields as Redis gives them: epoch, seq and id, ``None`` where there is no history."""
+    epoch, seq, last_id = reply
+    if epoch is None or seq is None:
+        return None
+    return Position(epoch.decode(), int(seq), (last_id or b"").decode())
+
+
+def seq_of(item: tuple[bytes, Any]) -> int:
+    """Return the seq of a stream item, whose id is `<seq>-0`."""
+    return int(item[0].split(b"-")[0])
+
+
+def to_entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    """Read one item of a room's log."""
+    fields, seq = item[1], seq_of(item)
+    to, expires = fields[b"to"], fields[b"expires"]
+    return Entry(
+        epoch,
+        seq,
+        fields[b"id"].decode(),
+        fields[b"prev"].decode(),
+        frame(fields[b"frame"], epoch, seq),
+        frozenset(json.loads(to)) if to else None,
+        int(expires) if expires else None,
+        int(fields[b"at"]),
+    )
