@@ -16,6 +16,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from notifications import hermes
+from notifications.access import revocation
 from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter
 from notifications.exceptions import HermesError, Unavailable
 from notifications.models import Connection, Membership, Room, Server
@@ -24,9 +25,9 @@ admin.site.unregister((User, Group))
 
 
 class ShownOnly(ModelAdmin):  # type: ignore[misc]
-    """What the system writes: to be looked at, never to be edited."""
+    """What the system writes: to be looked at and acted on, never to be edited."""
 
-    actions = None
+    actions: tuple[str, ...] | None = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse."""
@@ -149,6 +150,25 @@ class MembershipAdmin(TakesAuthority):
     autocomplete_fields = ("room", "user")
     list_per_page = 50
     show_full_result_count = False
+    actions = ("revoke_tokens",)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may revoke tokens."""
+        return request.user.has_perm("notifications.revoke")
+
+    @admin.action(description="Revoke tokens, and close their connections", permissions=("revoke",))
+    def revoke_tokens(self, request: HttpRequest, memberships: QuerySet[Membership]) -> None:
+        """Refuse every token these members have for these rooms; who is still a member gets a new one on asking."""
+        for membership in memberships.select_related("room", "user"):
+            try:
+                revocation.revoke(str(membership.user.pk), membership.room.code)
+            except Unavailable as error:
+                # Those that follow would fail as well, each after a wait.
+                text = f"The tokens of {membership} are not revoked: {type(error).__name__}. Stopped there."
+                self.message_user(request, text, messages.ERROR)
+                return
+            self.log_change(request, membership, "Revoked the tokens.")
+            self.message_user(request, f"The tokens of {membership} are revoked.", messages.SUCCESS)
 
 
 @admin.register(Connection)
@@ -164,11 +184,25 @@ class ConnectionAdmin(ShownOnly):
     search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
     search_help_text = "A connection, room or user, in full"
     date_hierarchy = "opened_at"
+    actions = ("disconnect",)
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
         """Return every connection, in the admin's order."""
         return ByPeriod(Connection).order_by(*self.get_ordering(request) or ())
+
+    def has_disconnect_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may close connections."""
+        return request.user.has_perm("notifications.disconnect")
+
+    @admin.action(description="Disconnect", permissions=("disconnect",))
+    def disconnect(self, request: HttpRequest, connections: QuerySet[Connection]) -> None:
+        """Tell every server to close these connections; their clients may come back at once."""
+        told = list(connections.filter(closed_at=None))
+        for connection in told:
+            revocation.disconnect(connection.stage, connection.connection_id)
+            self.log_change(request, connection, "Disconnected.")
+        self.message_user(request, f"Connections that are being closed: {len(told)}.", messages.SUCCESS)
 
     @display(description="State", label={"open": "success", "closed": "default"})  # type: ignore[untyped-decorator]
     def state(self, connection: Connection) -> str:

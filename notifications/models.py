@@ -28,7 +28,10 @@ class Room(models.Model):
     """A tenant or company. Messages reach a room whether or not it has a row; members need one to get tokens."""
 
     code = models.CharField(
-        max_length=IDENTIFIER_MAX_LENGTH, unique=True, validators=[validate_code], help_text="What messages are addressed to."
+        max_length=IDENTIFIER_MAX_LENGTH,
+        unique=True,
+        validators=[validate_code],
+        help_text="What messages are addressed to.",
     )
     name = models.CharField(max_length=200, blank=True)
     allow_client_send = models.BooleanField(
@@ -51,6 +54,7 @@ class Membership(models.Model):
 
     class Meta:
         ordering = ["room", "user"]
+        permissions = [("revoke", "Can revoke a member's tokens")]
         constraints = [models.UniqueConstraint(fields=["room", "user"], name="one_membership_per_room_and_user")]
 
     def __str__(self) -> str:
@@ -89,6 +93,7 @@ class Connection(models.Model):
 
     class Meta:
         ordering = ["-opened_at"]
+        permissions = [("disconnect", "Can close a connection")]
         indexes = [
             models.Index(fields=["-opened_at"], name="connection_opened"),
             models.Index(fields=["room_id", "-opened_at"], name="connection_room"),

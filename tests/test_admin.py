@@ -120,6 +120,7 @@ def test_connections_are_shown_and_never_edited_not_even_by_a_superuser(
     assert client.post(reverse("admin:notifications_connection_change", args=row), {}).status_code == 403
     assert client.post(reverse("admin:notifications_connection_delete", args=row), {"post": "yes"}).status_code == 403
     assert b"delete_selected" not in client.get(reverse(CONNECTIONS)).content
+    client.post(reverse(CONNECTIONS), {"action": "delete_selected", "_selected_action": [*row], "post": "yes"})
     assert Connection.objects.count() == 3
 
 
@@ -297,3 +298,61 @@ def test_a_users_rooms_are_on_the_users_page(staff: Callable[..., Client], alice
     page = staff(None).get(reverse("admin:auth_user_change", args=(alice.pk,)))
     assert page.status_code == 200
     assert b"memberships-0-room" in page.content
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Note what would be revoked and disconnected."""
+    calls: list[tuple[str, ...]] = []
+    for name in ("revoke", "disconnect"):
+        monkeypatch.setattr(f"notifications.access.revocation.{name}", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def test_open_connections_are_closed_by_who_may_and_it_is_logged(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    ids = ["connection-of-alice", "connection-of-bob", "connection-of-charlie"]
+    client = staff("view_connection", "disconnect")
+    response = client.post(reverse(CONNECTIONS), {"action": "disconnect", "_selected_action": ids}, follow=True)
+    assert sorted(told) == [("development", "connection-of-bob"), ("production", "connection-of-charlie")]
+    assert [str(message) for message in response.context["messages"]] == ["Connections that are being closed: 2."]
+    assert {entry.object_id for entry in LogEntry.objects.all()} == {"connection-of-bob", "connection-of-charlie"}
+
+
+def test_who_may_only_look_disconnects_nobody(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    staff("view_connection", "send_message", "revoke").post(reverse(CONNECTIONS), form)
+    assert told == []
+
+
+def test_a_members_tokens_are_revoked_by_who_may(
+    staff: Callable[..., Client], alice: Any, told: list[tuple[str, ...]]
+) -> None:
+    page, membership = reverse("admin:notifications_membership_changelist"), Membership.objects.get()
+    form = {"action": "revoke_tokens", "_selected_action": [str(membership.pk)]}
+    client = staff("view_membership", "change_membership", "delete_membership")
+    client.post(page, form)
+    assert told == []
+    User.objects.get(username="dana").user_permissions.add(Permission.objects.get(codename="revoke"))
+    response = client.post(page, form, follow=True)
+    assert told == [(str(alice.pk), "acme")]
+    assert str(list(response.context["messages"])[-1]) == "The tokens of alice in acme are revoked."
+    assert LogEntry.objects.get().get_change_message() == "Revoked the tokens."
+
+
+def test_tokens_that_could_not_be_revoked_are_named(
+    staff: Callable[..., Client], alice: Any, bob: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise StoreUnavailable("DynamoDB does not answer")
+
+    monkeypatch.setattr("notifications.access.revocation.revoke", refuse)
+    form = {"action": "revoke_tokens", "_selected_action": [str(each.pk) for each in Membership.objects.all()]}
+    response = staff(None).post(reverse("admin:notifications_membership_changelist"), form, follow=True)
+    assert [str(message) for message in response.context["messages"]] == [
+        "The tokens of alice in acme are not revoked: StoreUnavailable. Stopped there."
+    ]
+    assert not LogEntry.objects.exists()
