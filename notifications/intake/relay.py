@@ -181,11 +181,11 @@ class Relay:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not once stopping has begun."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait({stopping}, timeout=seconds)
+        finally:
+            stopping.cancel()
 
     def _complain(self, what: str, text: str, *arguments: object) -> None:
         """Log a lasting trouble once a minute."""
