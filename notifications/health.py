@@ -81,7 +81,8 @@ class Readiness:
 
     def _round(self) -> Report:
         for part, probe in self._probes.items():
-            if part not in self._asked:
+            # An answer that came too late for the last report says nothing about now.
+            if part not in self._asked or self._asked[part].done():
                 self._asked[part] = self._threads.submit(_seconds, probe)
         wait(self._asked.values(), timeout=self._deadline)
         checks = {part: self._check(part) for part in self._probes}
