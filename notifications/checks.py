@@ -77,6 +77,12 @@ def _apart(stages: list[Stage]) -> Iterator[CheckMessage]:
                 hint=f"Set {name}_<STAGE> for each stage: rooms must never cross stages.",
                 id="hermes.E005",
             )
+    if any(one.queue_name == other.dlq_name for one in stages for other in stages if one is not other):
+        yield Error(
+            "One stage's dead-letter queue is another stage's queue.",
+            hint="Give every stage a queue and a dead-letter queue of its own.",
+            id="hermes.E012",
+        )
 
 
 def _times() -> Iterator[CheckMessage]:

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 # Room codes stand in JWTs, SQS bodies and DynamoDB keys; the same rule is applied to messages in stream.message.
 IDENTIFIER_MAX_LENGTH = 128
+_REVOKED_PREFIX = "#revoked:"  # access.tokens has it from DynamoDB's tokens table
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -18,10 +19,12 @@ def validate_code(value: str) -> None:
     """Refuse a room code that a message could never be addressed to.
 
     Raises:
-        ValidationError: it holds control characters.
+        ValidationError: it holds control characters, or begins as the keys of revocations do.
     """
     if _CONTROL_CHARACTERS.search(value):
         raise ValidationError("A room's code cannot hold control characters.", code="control_characters")
+    if value.startswith(_REVOKED_PREFIX):
+        raise ValidationError(f"A room's code cannot begin with {_REVOKED_PREFIX!r}.", code="reserved")
 
 
 class Room(models.Model):

@@ -124,6 +124,10 @@ def test_e011_tokens_that_would_be_refused(settings: Any) -> None:
     assert ids(settings, GOOD) == []
 
 
+def test_e012_dead_letters_that_are_another_stage_s_messages(settings: Any) -> None:
+    assert ids(settings, GOOD, replace(OTHER, dlq_name=GOOD.queue_name)) == ["hermes.E012"]
+
+
 def test_w001_a_single_receive(settings: Any) -> None:
     settings.HERMES_MAX_RECEIVES = 1
     (warning,) = found(settings, GOOD)

@@ -24,6 +24,12 @@ def test_a_room_that_no_message_could_be_addressed_to_is_refused(code: str) -> N
         Room(code=code).clean_fields()
 
 
+def test_a_room_cannot_be_called_as_the_keys_of_revocations_are() -> None:
+    with pytest.raises(ValidationError, match="cannot begin with"):
+        Room(code="#revoked:acme").clean_fields()
+    Room(code="acme#revoked:").clean_fields()
+
+
 def test_a_room_is_named_by_its_name_or_else_its_code() -> None:
     Room(code="Ä/b c:1").clean_fields()
     assert str(Room(code="acme")) == "acme"

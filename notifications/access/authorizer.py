@@ -40,6 +40,7 @@ BAD_REQUEST, TOKEN, REVOKED, UNAVAILABLE = 4400, 4401, 4403, 4113  # docs/protoc
 ROW_SECONDS = 30.0  # a row that others delete takes effect within 60 s: this, and the sweep of open connections
 CACHED = 50_000  # rows, and verdicts, a process remembers; some 20 MB
 WAITING = 1_000  # joins that may wait for a thread; more are told to come back
+CACHE_SECONDS = 0.5  # the shared cache saves work of milliseconds; it is not worth waiting longer for
 AUTHORIZE_SECONDS = 10.0
 _T = TypeVar("_T")
 
@@ -201,15 +202,17 @@ class Authorizer:
     async def _check(self, stage: Stage, claims: tokens.Claims, token_hash: str, fact: str) -> bool:
         shared = f"hermes:{{{stage.name}:access}}:verdict:{fact}"
         try:
-            known = await self._cache.get(shared) == b"1"
-        except (redis.RedisError, OSError):
+            async with asyncio.timeout(CACHE_SECONDS):
+                known = await self._cache.get(shared) == b"1"
+        except (redis.RedisError, OSError, TimeoutError):
             known = False  # Redis only saves work here; joining needs it too, and says so
         if not known:
             known = await self._in_thread(self._bcrypt, token_store.matches, token_hash, claims.digest)
             if known:
                 try:
-                    await self._cache.set(shared, b"1", ex=max(1, claims.expires_at - int(time.time())))
-                except (redis.RedisError, OSError) as error:
+                    async with asyncio.timeout(CACHE_SECONDS):
+                        await self._cache.set(shared, b"1", ex=max(1, claims.expires_at - int(time.time())))
+                except (redis.RedisError, OSError, TimeoutError) as error:
                     logger.debug("A verdict was not shared: %s", type(error).__name__)
         self._verdicts.put(fact, known)
         return known
