@@ -7,6 +7,7 @@ parsing and closing; what goes past it is only the write.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import Callable
@@ -19,14 +20,18 @@ from notifications.sockets.protocol import Close
 
 SEND_BUFFER = 128 * 1024  # bytes in the kernel per socket; without a limit Linux lets it grow to megabytes
 USER_TIMEOUT_MS = 20_000  # unacknowledged writes end a connection whose peer is gone without a word
+DRAIN_SECONDS = 5.0
+DRAIN_VARIABLE = "HERMES_SERVE_DRAIN_SECONDS"  # set by `serve --drain-seconds` for the workers that it spawns
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
 
 class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol, and `RawSocket` for outbound."""
 
-    # Seconds over which the connections of a process that stops are closed, and over which clients come back.
-    drain_seconds = 5.0
+    @property
+    def drain_seconds(self) -> float:
+        """Seconds over which a process that stops closes its connections, and over which clients come back."""
+        return float(os.environ.get(DRAIN_VARIABLE, DRAIN_SECONDS))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Limit what the kernel buffers for a reader that does not read."""

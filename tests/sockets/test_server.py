@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from notifications.sockets import outbound
-from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+from notifications.sockets.server import DRAIN_VARIABLE, HermesWebSocketProtocol, listening_socket
 from tests.sockets.scene import Serving, close_of, control, heard
 
 
@@ -91,7 +91,7 @@ async def test_nothing_is_written_after_the_close_frame(serving: Serving) -> Non
 async def test_a_stopping_process_says_goodbye_and_closes_each_connection_in_its_turn(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HermesWebSocketProtocol, "drain_seconds", 1.0)
+    monkeypatch.setenv(DRAIN_VARIABLE, "1.0")
     await serving.publish(1)
     sockets = [await serving.connect(serving.token(user)) for user in ("alice", "bob", "zoe")]
     for each in sockets:
@@ -108,7 +108,7 @@ async def test_a_stopping_process_says_goodbye_and_closes_each_connection_in_its
 async def test_a_connection_that_leaves_while_draining_is_not_closed_twice(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HermesWebSocketProtocol, "drain_seconds", 2.0)
+    monkeypatch.setenv(DRAIN_VARIABLE, "2.0")
     alice = await serving.connect(serving.token())
     await control(alice, "hello")
     stopping = asyncio.create_task(serving.server.shutdown(sockets=[]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.supervisors import Multiprocess
 
-from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE, HermesWebSocketProtocol, listening_socket
 
 STOP_GRACE_SECONDS = 5  # beyond the drain, for the last closing handshakes
 
@@ -26,7 +27,10 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
         parser.add_argument("--workers", type=int, default=1, help="processes that share the port (default 1)")
         parser.add_argument(
-            "--drain-seconds", type=float, default=5.0, help="over which connections are closed on SIGTERM (default 5)"
+            "--drain-seconds",
+            type=float,
+            default=DRAIN_SECONDS,
+            help="over which connections are closed on SIGTERM (default 5)",
         )
         parser.add_argument(
             "--forwarded-allow-ips", default="", help="addresses of proxies whose X-Forwarded headers are believed"
@@ -34,7 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
-        HermesWebSocketProtocol.drain_seconds = options["drain_seconds"]
+        os.environ[DRAIN_VARIABLE] = str(options["drain_seconds"])  # workers are spawned, and inherit this alone
         config = uvicorn.Config(
             "hermes_site.asgi:application",
             workers=options["workers"],
