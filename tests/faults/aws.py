@@ -1,0 +1,244 @@
+"""Aws: a proxy before SQS and DynamoDB that knows their calls, fails them in their own ways, and sees what is acked.
+
+Started by world, told by faults how to fail, writes to recorder. It has the shape of tests.proxy's AwsProxy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import random
+import re
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from hermes_site.engines import HOST
+from tests.faults.recorder import Recorder
+
+UPSTREAM_SECONDS = 30
+MODES = {
+    "sqs": (
+        "unreachable",
+        "throttled",
+        "slow",
+        "half_failing",
+        "lost_replies",
+        "duplicating",
+        "reordering",
+        "expired_receipts",
+    ),
+    "dynamodb": ("unreachable", "throttled", "slow", "half_failing", "lost_replies"),
+}
+MARK = re.compile(r'"n": ?"([^"]+)"')
+_THROTTLED = {"sqs": "com.amazonaws.sqs#RequestThrottled", "dynamodb": "ProvisionedThroughputExceededException"}
+_BATCHES = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
+
+Answer = tuple[int, Any]
+
+
+class AwsChaos:
+    """An AWS endpoint whose services fail when told to.
+
+    Args:
+        recorder: learns what was deleted and what went to a dead-letter queue.
+        rng: decides call by call; seeded by the run.
+    """
+
+    def __init__(self, recorder: Recorder, rng: random.Random) -> None:
+        self.url = ""
+        self.modes: dict[str, str] = {}
+        self._recorder, self._rng = recorder, rng
+        self._lock = threading.Lock()
+        self._mid_of: dict[str, str] = {}
+        self._recent: deque[dict[str, Any]] = deque(maxlen=40)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, upstream_port: int) -> None:
+        """Listen on a free port of loopback and forward to ``upstream_port``."""
+        self._server = _Server(upstream_port, self)
+        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._server and self._thread:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(5)
+
+    def fail(self, service: str, mode: str) -> None:
+        """Have a service fail in one of its ``MODES``."""
+        self.modes[service] = mode
+
+    def heal(self, service: str) -> None:
+        """Have a service answer as it should."""
+        self.modes.pop(service, None)
+
+    # ── One call ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def answer(self, handler: _Handler, target: str, body: bytes) -> Answer | None:
+        """Return the status and the answer of one call, or None where the connection just ends."""
+        service = "dynamodb" if target.startswith("DynamoDB") else "sqs"
+        action = target.rpartition(".")[2]
+        mode = self.modes.get(service, "")
+        if mode == "unreachable":
+            return None
+        if mode == "slow":
+            time.sleep(self._rng.uniform(0.1, 1.5))
+        if mode == "throttled" and self._rng.random() < 0.7:
+            return 400, {"__type": _THROTTLED[service], "message": "Rate exceeded"}
+        request: dict[str, Any] = json.loads(body or b"{}")
+        kept: dict[str, Any] = {}
+        if mode == "half_failing":
+            kept = _keep_half(action, request)
+        elif mode == "expired_receipts" and action == "DeleteMessageBatch" and self._rng.random() < 0.5:
+            return 200, {"Successful": [], "Failed": _failed(request["Entries"], "ReceiptHandleIsInvalid")}
+        if mode == "half_failing" and kept and not request.get("Entries", request.get("RequestItems")):
+            status, answer = 200, {}
+        else:
+            status, raw = handler.forward(json.dumps(request).encode())
+            answer = json.loads(raw or b"{}")
+        if status == 200 and service == "sqs":
+            self._observe(action, request, answer)
+        if self.modes.get(service) == "unreachable" or (mode == "lost_replies" and self._rng.random() < 0.4):
+            return None  # it happened, and nobody is told
+        if action == "ReceiveMessage" and status == 200:
+            self._disturb(mode, answer)
+        if kept:
+            for name, value in kept.items():
+                answer[name] = [*answer.get(name, ()), *value] if isinstance(value, list) else value
+            answer.setdefault("Successful", []) if action in _BATCHES else None
+        return status, answer
+
+    def _observe(self, action: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
+        if action == "ReceiveMessage":
+            with self._lock:
+                for message in answer.get("Messages", ()):
+                    self._mid_of[message["ReceiptHandle"]] = message["MessageId"]
+                    self._recent.append({**message, "queue": request["QueueUrl"]})
+        elif action == "DeleteMessageBatch":
+            failed = {entry["Id"] for entry in answer.get("Failed", ())}
+            for entry in request["Entries"]:
+                if entry["Id"] not in failed:
+                    self._recorder.write("acked", mid=self._mid_of.get(entry["ReceiptHandle"], "unknown"))
+        elif (
+            action == "SendMessage"
+            and request["QueueUrl"].endswith("-dead")
+            and (mark := MARK.search(request["MessageBody"]))
+        ):
+            self._recorder.write("dead", n=mark[1])
+
+    def _disturb(self, mode: str, answer: dict[str, Any]) -> None:
+        """Deliver again what was delivered lately, or in another order."""
+        messages = list(answer.get("Messages", ()))
+        if mode == "duplicating" and messages:
+            with self._lock:
+                # Of the same queue, as every message of one answer is.
+                queue = self._recent[-1]["queue"]
+                old = [message for message in self._recent if message["queue"] == queue]
+            have = {message["ReceiptHandle"] for message in messages}
+            again = [message for message in old if message["ReceiptHandle"] not in have]
+            self._rng.shuffle(again)
+            messages += [
+                {name: value for name, value in message.items() if name != "queue"}
+                for message in again[: 10 - len(messages)]
+            ]
+        if mode in ("duplicating", "reordering"):
+            self._rng.shuffle(messages)
+            answer["Messages"] = messages
+
+
+def _failed(entries: list[dict[str, Any]], code: str) -> list[dict[str, Any]]:
+    return [{"Id": entry["Id"], "Code": code, "Message": code, "SenderFault": False} for entry in entries]
+
+
+def _keep_half(action: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Take half of a batch out of its request; return what to add to the answer for it."""
+    if action in _BATCHES:
+        entries = request["Entries"]
+        request["Entries"], kept = entries[::2], entries[1::2]
+        return {"Failed": _failed(kept, "InternalError")} if kept else {}
+    if action in ("BatchWriteItem", "BatchGetItem"):
+        unprocessed: dict[str, Any] = {}
+        for table, items in list(request["RequestItems"].items()):
+            if action == "BatchWriteItem":
+                request["RequestItems"][table], rest = items[::2], items[1::2]
+                if rest:
+                    unprocessed[table] = rest
+            elif len(items["Keys"]) > 1:
+                unprocessed[table] = {**items, "Keys": items["Keys"][1::2]}
+                request["RequestItems"][table] = {**items, "Keys": items["Keys"][::2]}
+        name = "UnprocessedItems" if action == "BatchWriteItem" else "UnprocessedKeys"
+        return {name: unprocessed} if unprocessed else {}
+    return {}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    upstream: http.client.HTTPConnection | None = None
+    # Without it each small answer waits 40 ms for an acknowledgement.
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            answer = self.server.chaos.answer(self, self.headers.get("X-Amz-Target", ""), body)
+        except (OSError, http.client.HTTPException):
+            answer = None
+        if answer is None:
+            self.close_connection = True
+            return
+        status, value = answer
+        text = json.dumps(value).encode()
+        self.send_response_only(status)
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+        self.wfile.flush()
+
+    def forward(self, body: bytes) -> tuple[int, bytes]:
+        """Ask the endpoint itself."""
+        if self.upstream is None:
+            self.upstream = http.client.HTTPConnection(HOST, self.server.upstream_port, timeout=UPSTREAM_SECONDS)
+        headers = {**dict(self.headers.items()), "Content-Length": str(len(body))}
+        try:
+            self.upstream.request(self.command, self.path, body, headers)
+            response = self.upstream.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException):
+            self.upstream.close()
+            self.upstream = None
+            raise
+
+    def finish(self) -> None:
+        if self.upstream is not None:
+            self.upstream.close()
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, upstream_port: int, chaos: AwsChaos) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.upstream_port = upstream_port
+        self.chaos = chaos
