@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -55,6 +56,7 @@ class AwsChaos:
         self._lock = threading.Lock()
         self._mid_of: dict[str, str] = {}
         self._recent: deque[dict[str, Any]] = deque(maxlen=40)
+        self._trap: tuple[str, bool, Callable[[], None]] | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -80,6 +82,23 @@ class AwsChaos:
         """Have a service answer as it should."""
         self.modes.pop(service, None)
 
+    def set_trap(self, action: str, spring: Callable[[], None], *, answered: bool) -> None:
+        """Call ``spring`` once: when such a call comes, before it is done; or once it is, before its answer."""
+        self._trap = (action, answered, spring)
+
+    def clear_trap(self) -> None:
+        """Call nobody."""
+        self._trap = None
+
+    def _watch(self, action: str, answer: dict[str, Any] | None) -> None:
+        trap = self._trap
+        if trap is None or trap[:2] != (action, answer is not None):
+            return
+        if action == "ReceiveMessage" and not (answer or {}).get("Messages"):
+            return
+        self._trap = None
+        trap[2]()
+
     # ── One call ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def answer(self, handler: _Handler, target: str, body: bytes) -> Answer | None:
         """Return the status and the answer of one call, or None where the connection just ends."""
@@ -93,6 +112,7 @@ class AwsChaos:
         if mode == "throttled" and self._rng.random() < 0.7:
             return 400, {"__type": _THROTTLED[service], "message": "Rate exceeded"}
         request: dict[str, Any] = json.loads(body or b"{}")
+        self._watch(action, None)
         kept: dict[str, Any] = {}
         if mode == "half_failing":
             kept = _keep_half(action, request)
@@ -105,6 +125,7 @@ class AwsChaos:
             answer = json.loads(raw or b"{}")
         if status == 200 and service == "sqs":
             self._observe(action, request, answer)
+            self._watch(action, answer)
         if self.modes.get(service) == "unreachable" or (mode == "lost_replies" and self._rng.random() < 0.4):
             return None  # it happened, and nobody is told
         if action == "ReceiveMessage" and status == 200:

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hermes_site.engines import HOST
@@ -23,6 +24,8 @@ class _Link:
     far: asyncio.StreamWriter | None = None
     # Once its client has subscribed, what comes down is read as Redis's protocol.
     is_subscribed: bool = False
+    # The command that a trap waits for has gone up, and its answer has not come down.
+    is_trapped: bool = False
     unread: bytes = b""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -41,6 +44,7 @@ class ChaosProxy:
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = {"up": asyncio.Event(), "down": asyncio.Event()}
+        self._trap: tuple[bytes, bool, Callable[[], None]] | None = None
         self.heal()
 
     def heal(self) -> None:
@@ -56,6 +60,14 @@ class ChaosProxy:
         """Let nothing pass ``up`` (to the target), ``down``, or both, and close nothing: a black hole."""
         for direction in directions:
             self._open[direction].clear()
+
+    def set_trap(self, word: bytes, spring: Callable[[], None], *, answered: bool) -> None:
+        """Call ``spring`` once: when a command with this word comes up, before it passes; or before its answer does."""
+        self._trap = (word, answered, spring)
+
+    def clear_trap(self) -> None:
+        """Call nobody."""
+        self._trap = None
 
     def cut(self, *, reset: bool = False) -> int:
         """End every connection, politely or with a RST; return how many."""
@@ -83,10 +95,14 @@ class ChaosProxy:
         """Listen no more and end every connection."""
         if self._server is not None:
             self._server.close()
-        self.cut()
+        for link in self._links:
+            link.near.transport.abort()
+            if link.far is not None:
+                link.far.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # in which the aborted transports let go of their sockets
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer))
@@ -112,10 +128,10 @@ class ChaosProxy:
             self._links.discard(link)
             for task in link.tasks:
                 task.cancel()
+            for end in (writer, link.far):
+                if end is not None:
+                    end.close()
             await asyncio.gather(*link.tasks, return_exceptions=True)
-            writer.close()
-            if link.far is not None:
-                link.far.close()
 
     async def _pipe(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str
@@ -129,8 +145,22 @@ class ChaosProxy:
                     link.is_subscribed = True
                 if direction == "down" and link.is_subscribed:
                     data = self._heard(link, data)
+                self._watch(link, data, direction)
                 await self._write(writer, data)
             await self._open[direction].wait()  # in a black hole nobody hears of an end either
+
+    def _watch(self, link: _Link, data: bytes, direction: str) -> None:
+        if self._trap is None:
+            return
+        word, answered, spring = self._trap
+        if direction == "up" and word in data:
+            link.is_trapped = answered
+            if answered:
+                return
+        elif direction == "up" or not link.is_trapped:
+            return
+        self._trap = None
+        spring()
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         while data:

@@ -174,7 +174,7 @@ class Checker:
                 self._broken(f"{who} was at {member.position} and received {at} of another epoch, untold")
             elif at[1] <= member.position[1]:
                 self._broken(f"{who} was at {member.position} and received {at}: out of order, or again")
-            elif at[1] == member.position[1] + 1 and entry["prev"] != member.position[2]:
+            elif at[1] == member.position[1] + 1 and all(e["prev"] != member.position[2] for e in known):
                 self._broken(f"{who} was at {member.position} and received {at}, which follows {entry['prev']}")
             else:
                 self._require_nothing_between(member, who, at, including=False)

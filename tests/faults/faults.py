@@ -7,9 +7,12 @@ has mended what it broke.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults.aws import MODES
 from tests.faults.chaos import ChaosProxy
@@ -47,12 +50,51 @@ class Kind:
     weight: int = 1
 
 
+POINT_SECONDS = 6.0
+# Where a relay may be killed between two steps: whose proxy sees it, the call, and whether it has been done by then.
+POINTS: dict[str, tuple[str, Any, bool]] = {
+    "after receiving": ("SQS", "ReceiveMessage", True),
+    "before appending": ("Redis", b"EVALSHA", False),
+    "after appending": ("Redis", b"EVALSHA", True),
+    "at the hint": ("Redis", b"PUBLISH", False),
+    "before deleting": ("SQS", "DeleteMessageBatch", False),
+    "after deleting": ("SQS", "DeleteMessageBatch", True),
+}
+
+
 # ── Relay ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 async def kill_relay(scene: Scene) -> None:
     """At any moment of its work."""
     await scene.world.kill_part("relay")
     await asyncio.sleep(scene.rng.uniform(0, 0.5))
-    await scene.world.start_part("relay")
+    await scene.world.start_part("relay", wait=scene.rng.random() < 0.8)
+
+
+def _at(point: str) -> Fault:
+    """Kill the relay at a point of its work that a proxy sees."""
+
+    async def fault(scene: Scene) -> None:
+        world, sprung = scene.world, asyncio.Event()
+        loop, process = asyncio.get_running_loop(), world.processes["relay"]
+
+        def spring() -> None:
+            world.expected_down.add("relay")
+            process.signal_group(signal.SIGKILL)
+            loop.call_soon_threadsafe(sprung.set)
+
+        where, word, answered = POINTS[point]
+        trap = world.aws_proxy if where == "SQS" else world.redis_of["relay"]
+        trap.set_trap(word, spring, answered=answered)  # type: ignore[arg-type]
+        try:
+            with contextlib.suppress(TimeoutError):  # another fault keeps it from its work; then it is killed anywhere
+                async with asyncio.timeout(POINT_SECONDS):
+                    await sprung.wait()
+        finally:
+            trap.clear_trap()
+        await world.kill_part("relay")
+        await world.start_part("relay")
+
+    return fault
 
 
 async def suspend_relay(scene: Scene) -> None:
@@ -62,6 +104,7 @@ async def suspend_relay(scene: Scene) -> None:
 
 async def stop_relay(scene: Scene) -> None:
     """In order, as a deployment does."""
+    await scene.world.until_ready("relay")  # before that, nothing is in hand and nobody listens to the signal
     await scene.world.stop_part("relay")
     await scene.world.start_part("relay")
 
@@ -234,6 +277,7 @@ LINKS: dict[str, Callable[[ChaosProxy, random.Random], None]] = {
 }
 KINDS: dict[str, Kind] = {
     "relay kill -9": Kind("relay", kill_relay, 6),
+    **{f"relay kill -9 {point}": Kind("relay", _at(point)) for point in POINTS},
     "relay SIGSTOP": Kind("relay", suspend_relay),
     "relay SIGTERM": Kind("relay", stop_relay),
     "server kill -9": Kind("server", kill_server, 5),
@@ -254,5 +298,3 @@ KINDS: dict[str, Kind] = {
     "reader chattering": Kind("readers", chattering_reader),
     "reader away": Kind("readers", absent_reader, 2),
 }
-# Seconds between two faults of a lane, at most.
-PAUSE = {"relay": 3.0, "server": 4.0, "redis": 4.0, "door": 5.0, "sqs": 4.0, "dynamodb": 4.0, "readers": 4.0}

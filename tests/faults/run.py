@@ -10,12 +10,13 @@ import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import checker
 from tests.faults.aws import MARK
-from tests.faults.faults import KINDS, PAUSE, Scene
+from tests.faults.faults import KINDS, Scene
 from tests.faults.member import Member
 from tests.faults.producer import Producer
 from tests.faults.recorder import Recorder
@@ -23,6 +24,8 @@ from tests.faults.world import World
 from tests.waiting import eventually
 
 ROUND_SECONDS = 45.0
+# Seconds between two faults of a lane, at most.
+PAUSE = {"relay": 2.5, "server": 3.0, "redis": 3.0, "door": 3.0, "sqs": 3.0, "dynamodb": 3.0, "readers": 3.0}
 # The longest fault takes 16 s and a process a few seconds to start, on a machine that is busy with all the others.
 CALM_SECONDS = 120.0
 QUEUE_SECONDS = 60.0  # five times the visibility
@@ -177,43 +180,49 @@ class Run:
         """Wait until nothing breaks any more and all is right; write down what does not come right in time."""
         with self._or_unsettled():
             await eventually(lambda: not self._breaking, CALM_SECONDS, "the faults end")
-            await producer.pause()
-            self.world.write_deaths()
+        await producer.pause()
+        self.world.write_deaths()
+        await asyncio.gather(self._settle_members(members), self._settle_registry(members))
+        self.memory.append(self.world.memory())
+        producer.resume()
+
+    async def _settle_members(self, members: list[Member]) -> None:
+        """Wait until the queues are empty and every member has seen all that there is."""
+
+        def all_there() -> bool:
+            return all(member.position and member.position[:2] == heads[member.key][:2] for member in members)
+
+        with self._or_unsettled():
             await eventually(self._queues_are_empty, QUEUE_SECONDS, "the queues are empty")
             await eventually(lambda: all(member.is_open for member in members), HEAD_SECONDS, "all are connected")
             await self.world.tap.look()
             heads = dict(self.world.tap.heads)
-
-            def all_there() -> bool:
-                return all(member.position and member.position[:2] == heads[member.key][:2] for member in members)
-
             await eventually(all_there, HEAD_SECONDS, "all members are at their rooms' heads")
             self.recorder.write("settled", heads=heads, clients=[member.name for member in members])
-        await self._settle_registry(members)
-        self.memory.append(self.world.memory())
-        producer.resume()
 
     async def _settle_registry(self, members: list[Member]) -> None:
-        """Wait until SQL and DynamoDB hold exactly the live connections."""
+        """Wait until SQL and DynamoDB hold exactly the live connections, counted from the end of the last fault."""
         began = time.monotonic()
-        for store, read in (("registry", self.world.open_rows), ("mirror", self.world.live_rows)):
-            ok, have, want = False, set(), set()
-            while not ok and time.monotonic() < began + REGISTRY_SECONDS:
-                have = await asyncio.to_thread(read)
-                want = {member.connection_id for member in members if member.is_open}
-                ok = have == want and len(want) == len(members)
-                if not ok:
-                    await asyncio.sleep(0.2)
-            detail = "" if ok else f"surplus {sorted(have - want)}, missing {sorted(want - have)}"
-            seconds = round(time.monotonic() - began, 2)
-            self.recorder.write("registry", store=store, ok=ok, seconds=seconds, detail=detail)
-            self.registry_seconds.append(seconds)
+        have: dict[str, set[str]] = {"registry": set(), "mirror": set()}
+        want: set[str] = set()
+        wrong = set(have)
+        while wrong and time.monotonic() < began + REGISTRY_SECONDS:
+            await asyncio.sleep(0.2)
+            have["registry"] = await asyncio.to_thread(self.world.open_rows)
+            have["mirror"] = await asyncio.to_thread(self.world.live_rows)
+            want = {member.connection_id for member in members if member.is_open}
+            wrong = {store for store, ids in have.items() if ids != want or len(want) < len(members)}
+        seconds = round(time.monotonic() - began, 2)
+        self.registry_seconds.append(seconds)
+        for store, ids in have.items():
+            detail = f"surplus {sorted(ids - want)}, missing {sorted(want - ids)}" if store in wrong else ""
+            self.recorder.write("registry", store=store, ok=store not in wrong, seconds=seconds, detail=detail)
 
     async def _queues_are_empty(self) -> bool:
         return await asyncio.to_thread(self.world.unfinished) == 0
 
     @contextlib.contextmanager
-    def _or_unsettled(self):  # type: ignore[no-untyped-def]
+    def _or_unsettled(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:

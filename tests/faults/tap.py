@@ -36,7 +36,7 @@ class Tap:
         )
         self._rooms, self._recorder = list(rooms), recorder
         self._read: dict[tuple[str, str], tuple[str, int]] = {}
-        self._known: set[tuple[str, str, str, int, str]] = set()
+        self._known: set[tuple[str, str, str, int, str, str]] = set()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.heads: dict[str, tuple[str, int, str]] = {}
@@ -105,10 +105,10 @@ class Tap:
         return ((epoch or b"").decode(), int(seq or 0), (id_ or b"").decode()), items
 
     def _note(self, key: tuple[str, str], epoch: str, seq: int, fields: dict[bytes, bytes]) -> None:
-        id_ = fields[b"id"].decode()
-        if (*key, epoch, seq, id_) in self._known:
+        id_, prev = fields[b"id"].decode(), fields[b"prev"].decode()
+        if (*key, epoch, seq, id_, prev) in self._known:
             return
-        self._known.add((*key, epoch, seq, id_))
+        self._known.add((*key, epoch, seq, id_, prev))
         mark = _MARK.search(fields[b"frame"].decode())
         self.appended += 1
         self._recorder.write(
@@ -118,7 +118,7 @@ class Tap:
             epoch=epoch,
             seq=seq,
             id=id_,
-            prev=fields[b"prev"].decode(),
+            prev=prev,
             to=json.loads(fields[b"to"]) if fields[b"to"] else None,
             expires=int(fields[b"expires"]) if fields[b"expires"] else None,
             n=mark[1] if mark else "unknown",

@@ -63,6 +63,7 @@ class World(Hermes):
         self.redis_of: dict[str, ChaosProxy] = {}
         self.door_of: dict[str, ChaosProxy] = {}
         self.expected_down: set[str] = set()
+        self._log_began: dict[str, int] = {}
         self.tap: Tap
 
     async def open(self) -> None:
@@ -105,18 +106,30 @@ class World(Hermes):
             process.environment["REDIS_URL"] = f"redis://{HOST}:{self.redis_of[name].port}/0"
         return process
 
-    async def start_part(self, name: str) -> None:
-        """Start a server and wait until it answers, or start the relay."""
+    async def start_part(self, name: str, *, wait: bool = True) -> None:
+        """Start a server or the relay and wait until it works; ``wait=False`` does not wait for the relay."""
         if name == "relay":
             process = self.child("relay", "relay_sqs")
         else:
             process = self.child(name, "serve", "--host", HOST, "--port", str(self.ports[name]), "--drain-seconds", "1")
+        self._log_began[name] = process.log.stat().st_size if process.log.exists() else 0
         await asyncio.to_thread(process.start)
         self.processes[name] = process
-        if name != "relay":
-            url = f"http://{HOST}:{self.ports[name]}"
-            await asyncio.to_thread(process.wait_until_ready, lambda: self.is_alive(url), START_DEADLINE)
         self.expected_down.discard(name)
+        if wait or name != "relay":
+            await self.until_ready(name)
+
+    async def until_ready(self, name: str) -> None:
+        """Wait until a part works: a server answers, the relay says that it relays."""
+
+        def ready() -> bool:
+            if name == "relay":
+                with self.processes[name].log.open("rb") as log:
+                    log.seek(self._log_began[name])
+                    return b"Relaying" in log.read()
+            return self.is_alive(f"http://{HOST}:{self.ports[name]}")
+
+        await asyncio.to_thread(self.processes[name].wait_until_ready, ready, START_DEADLINE)
 
     async def kill_part(self, name: str) -> None:
         """Kill a part as a crash would."""

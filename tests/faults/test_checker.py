@@ -1,0 +1,236 @@
+"""The checker accepts a true history and rejects every corrupted one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.checker import HISTORY_ENTRIES, Checker, Event, check
+
+STAGE, ROOM, EPOCH = "development", "acme", "e1"
+
+
+def produced(n: int, **about: Any) -> Event:
+    usual = {"stage": STAGE, "room": ROOM, "to": None, "expires": None, "refused": False, "by": "sqs"}
+    return {"event": "produced", "n": f"m{n}", "mids": [f"sqs-{n}"], **usual, **about}
+
+
+def appended(n: int, seq: int = 0, **about: Any) -> Event:
+    seq = seq or n
+    usual = {"stage": STAGE, "room": ROOM, "epoch": EPOCH, "id": f"id{n}", "to": None, "expires": None, "size": 200}
+    prev = f"id{seq - 1}" if seq > 1 else ""
+    return {"event": "appended", "n": f"m{n}", "seq": seq, "prev": prev, **usual, **about}
+
+
+def place(n: int, seq: int | None = None, epoch: str = EPOCH) -> Event:
+    return {"epoch": epoch, "seq": n if seq is None else seq, "id": f"id{n}" if n else ""}
+
+
+def joining(*position: Any, client: str = "alice-1", user: str = "alice", room: str = ROOM) -> Event:
+    where = {"stage": STAGE, "room": room, "user": user}
+    return {"event": "joining", "client": client, "position": list(position) or None, **where}
+
+
+def hello(n: int, status: str = "recovered", reason: str | None = None, client: str = "alice-1") -> Event:
+    return {"event": "hello", "client": client, "status": status, "reason": reason, **place(n)}
+
+
+def received(n: int, client: str = "alice-1", /, *, shown: bool = True, **about: Any) -> Event:
+    usual = {"room": ROOM, "n": f"m{n}", "shown": shown, "unix": 1000.0, **place(n)}
+    return {"event": "received", "client": client, **usual, **about}
+
+
+def told(kind: str, n: int, reason: str = "", client: str = "alice-1") -> Event:
+    return {"event": kind, "client": client, "reason": reason, "from": 1, "to": 0, **place(n)}
+
+
+def settled(n: int, *clients: str) -> Event:
+    return {"event": "settled", "heads": {f"{STAGE}/{ROOM}": [EPOCH, n, f"id{n}"]}, "clients": clients or ["alice-1"]}
+
+
+CLOSED = {"event": "closed", "client": "alice-1", "code": 1006}
+
+# Alice is connected, misses two entries, comes back; the fifth is for Bob, the sixth was refused.
+TRUE = [
+    joining(),
+    hello(0, "fresh"),
+    *(produced(n) for n in (1, 2, 3, 4)),
+    *(appended(n) for n in (1, 2, 3, 4)),
+    *({"event": "acked", "mid": f"sqs-{n}"} for n in (1, 2, 3, 4)),
+    received(1),
+    received(2),
+    CLOSED,
+    joining(EPOCH, 2, "id2"),
+    hello(2),
+    received(3),
+    received(4),
+    produced(5, to=["bob"]),
+    appended(5, to=["bob"]),
+    produced(6, refused=True),
+    {"event": "dead", "n": "m6"},
+    {"event": "acked", "mid": "sqs-6"},
+    told("ping", 5),
+    {"event": "registry", "store": "mirror", "ok": True, "seconds": 2.0, "detail": ""},
+    settled(5),
+]
+
+
+def violations(events: list[Event]) -> list[str]:
+    return Checker().check(events).violations
+
+
+def test_a_true_history_is_accepted() -> None:
+    assert violations(TRUE) == []
+
+
+def test_what_is_written_down_late_is_judged_all_the_same() -> None:
+    """The tap may read an entry after its member has."""
+    late = [event for event in TRUE if event["event"] == "appended"]
+    assert violations([event for event in TRUE if event["event"] != "appended"] + late) == []
+
+
+def without(event: Event) -> Callable[[list[Event]], list[Event]]:
+    return lambda events: [other for other in events if other != event]
+
+
+def instead(event: Event, *others: Event) -> Callable[[list[Event]], list[Event]]:
+    return lambda events: [new for other in events for new in (others if other == event else (other,))]
+
+
+def swapped(one: Event, other: Event) -> Callable[[list[Event]], list[Event]]:
+    return lambda events: [other if event == one else one if event == other else event for event in events]
+
+
+CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
+    "an entry that never came": (without(received(3)), "past 3, untold"),
+    "the last entry that never came": (without(received(4)), "past 4, untold"),
+    "an entry that never came before a gap in time": (without(received(2)), "shows the position"),
+    "an entry twice": (instead(received(3), received(3), received(3)), "out of order, or again"),
+    "an entry shown again after it was known": (
+        instead(hello(2), hello(1), received(2)),
+        "is said to be recovered from",
+    ),
+    "an entry dropped that was never shown": (instead(received(3), received(3, shown=False)), "had never been shown"),
+    "two entries in the wrong order": (swapped(received(3), received(4)), "past 3, untold"),
+    "an entry that was for Bob": (instead(told("ping", 5), received(5)), "which is for ['bob']"),
+    "an entry of another room": (instead(received(3), received(3, room="globex")), "its history never held"),
+    "an entry that no history held": (instead(received(3), received(9)), "its history never held"),
+    "an entry with another's content": (instead(received(3), received(3, n="m1")), "where m3 stands"),
+    "an entry of another epoch": (instead(received(3), received(3, epoch="e2")), "its history never held"),
+    "a ping ahead of its entries": (instead(received(3), told("ping", 3)), "past 3, untold"),
+    "a goodbye ahead of its entries": (instead(received(3), told("goodbye", 3)), "past 3, untold"),
+    "a hello ahead of what was missed": (instead(hello(2), hello(3)), "past 3, untold"),
+    "a fresh start for who has a position": (instead(hello(2), hello(2, "fresh")), "as if it had none"),
+    "a recovery for who has no position": (instead(hello(0, "fresh"), hello(0)), "without a position"),
+    "a loss told for no reason": (instead(hello(2), hello(2, "lost", "trimmed")), "for no reason"),
+    "a gap told for no reason": (instead(received(3), told("gap", 3, "trimmed")), "for no reason"),
+    "an epoch said to be lost that is the same": (instead(hello(2), hello(2, "lost", "epoch")), "for no reason"),
+    "a fork told where there was none": (instead(hello(2), hello(2, "lost", "fork")), "for no reason"),
+    "a message deleted that is nowhere": (without(appended(4)), "deleted from SQS and is in no history"),
+    "a refused message deleted that is nowhere": (without({"event": "dead", "n": "m6"}), "no dead-letter queue"),
+    "a refused message in a history": (instead(told("ping", 5), appended(6), told("ping", 5)), "must be refused"),
+    "a message that vanished": (
+        lambda events: without({"event": "acked", "mid": "sqs-4"})(without(appended(4))(without(received(4))(events))),
+        "neither in a history nor in the dead-letter queue",
+    ),
+    "a message with two places": (
+        lambda events: [*events[:-1], appended(4, 6, prev="id5"), settled(5)],
+        "has two places",
+    ),
+    "an entry that nobody produced": (without(produced(1)), "nobody produced m1"),
+    "an entry for everybody that was for Bob": (instead(produced(5, to=["bob"]), produced(5)), "somebody else"),
+    "an entry that does not follow its predecessor": (instead(appended(3), appended(3, prev="other")), "which follows"),
+    "a member that is not where its room is": (instead(settled(5), produced(7), appended(7, 6), settled(6)), "past 6"),
+    "a registry that is wrong": (
+        lambda events: [*events, {"event": "registry", "store": "mirror", "ok": False, "seconds": 90, "detail": "x"}],
+        "mirror was not right",
+    ),
+    "a good token refused": (lambda events: [*events, {**CLOSED, "code": 4401}], "its token is good"),
+    "a process that ended by itself": (
+        lambda events: [*events, {"event": "died", "process": "relay", "code": 1}],
+        "ended by itself",
+    ),
+    "a calm in which it did not settle": (
+        lambda events: [*events, {"event": "unsettled", "what": "the queue is empty"}],
+        "did not settle",
+    ),
+    "a send confirmed that is in no history": (
+        lambda events: [*events, {"event": "sent", "client": "alice-1", "id": "id77"}],
+        "was told that id77 was sent",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corrupted_history_is_rejected(name: str) -> None:
+    corrupt, expected = CORRUPTIONS[name]
+    found = violations(corrupt(copy.deepcopy(TRUE)))
+    assert any(expected in violation for violation in found), found
+
+
+# ── What Redis's own losses excuse, and what they do not ─────────────────────────────────────────────────────────────
+def life(how: str, seq: int, epoch: str = EPOCH) -> Event:
+    return {"event": "life", "how": how, "heads": {f"{STAGE}/{ROOM}": [epoch, seq]}}
+
+
+BEFORE = [
+    joining(),
+    hello(0, "fresh"),
+    *(produced(n) for n in (1, 2, 3, 4)),
+    *(appended(n) for n in (1, 2, 3)),
+    *(received(n) for n in (1, 2, 3)),
+]
+# Redis goes back to the first entry; the fourth message stands where the second stood.
+FORKED = [*BEFORE, life("older", 1), appended(4, 2)]
+
+
+def test_a_fork_that_is_told_is_accepted() -> None:
+    after = [told("lost", 1, "fork"), received(4, seq=2)]
+    assert violations([*FORKED, *after]) == []
+
+
+def test_a_fork_that_is_not_told_is_rejected() -> None:
+    assert any("out of order" in found for found in violations([*FORKED, received(4, seq=2)]))
+
+
+def test_a_message_appended_again_after_its_place_was_lost_is_accepted() -> None:
+    again = appended(3, 3, prev="id4")
+    assert violations([*FORKED, again, told("lost", 1, "fork"), received(4, seq=2), received(3, shown=False)]) == []
+
+
+def test_a_message_appended_again_although_its_place_stands_is_rejected() -> None:
+    assert any("two places" in found for found in violations([*FORKED, appended(1, 3, prev="id4")]))
+
+
+def test_a_new_epoch_that_is_told_is_accepted_and_one_that_is_not_is_rejected() -> None:
+    lost = [*BEFORE, life("none", 0, ""), appended(4, 1, epoch="e2")]
+    entry = received(4, **place(4, 1, "e2"))
+    assert violations([*lost, {**told("lost", 0, "epoch"), "epoch": "e2"}, entry]) == []
+    assert any("another epoch, untold" in found for found in violations([*lost, entry]))
+
+
+def test_what_more_was_trimmed_than_a_history_keeps_may_be_told_as_lost() -> None:
+    many = range(1, HISTORY_ENTRIES + 2)
+    first = [joining(), hello(0, "fresh"), *map(produced, many), *map(appended, many), CLOSED]
+    back = [joining(EPOCH, 0, ""), hello(1, "lost", "trimmed"), *map(received, many[1:])]
+    assert violations([*first, *back, settled(HISTORY_ENTRIES + 1)]) == []
+
+
+def test_what_expires_may_be_missed_but_not_come_late() -> None:
+    events = [joining(), hello(0, "fresh"), produced(1, expires=1000), appended(1, expires=1000)]
+    assert violations([*events, settled(1)]) == []
+    assert violations([*events, received(1, unix=1000.5)]) == []
+    assert any("expired" in found for found in violations([*events, received(1, unix=1005.0)]))
+
+
+def test_a_file_whose_last_line_was_cut_off_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text("\n".join(map(json.dumps, TRUE)) + '\n{"event": "died", "proc')
+    judged = check(path)
+    assert judged.violations == []
+    assert judged.counts["appended"] == 5
