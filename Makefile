@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8000
+MINUTES ?= 10
 # Settings cannot be read without a secret key; each target that reads them gets one.
 CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-postgres lint types format venv clean
+.PHONY: help run test test-python test-js test-postgres faults lint types format venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,6 +38,9 @@ test-python: .venv/.installed-dev ## Python and browser tests with coverage
 
 test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
 	HERMES_TEST_POSTGRES=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
+
+faults: .venv/.installed-dev ## break everything at random moments and judge what was seen (MINUTES=10 SEED= ONLY=)
+	$(BIN)/python -m tests.faults --minutes $(MINUTES) --seed "$(SEED)" --only "$(ONLY)"
 
 test-js: node_modules/.installed ## types and tests of the toolkit
 	npm run --silent types
