@@ -11,7 +11,6 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -21,6 +20,7 @@ from django.conf import settings
 
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
+from notifications.intake.received import Received, dead_letter_attributes
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -28,29 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 10  # SQS's limit for every batch call
-MAX_ATTRIBUTES = 10  # of a message; the eleventh is refused
-MAX_BYTES = 1024 * 1024  # body and attributes together
-ERROR_ATTRIBUTE = "hermes-error"
 RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One message in flight.
-
-    Args:
-        id: the SQS MessageId.
-        receipt: what deletes or releases it.
-        body: the text; never logged.
-        group: its MessageGroupId, where it has one.
-        attributes: its message attributes, as boto3 gives them.
-    """
-
-    id: str
-    receipt: str
-    body: str = field(repr=False)
-    group: str | None = None
-    attributes: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Queue:
@@ -64,6 +42,11 @@ class Queue:
         self._stage = stage
         self._client = _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
         self._urls: dict[str, str] = {}
+
+    @property
+    def is_fifo(self) -> bool:
+        """Whether a message group means order; on a standard queue it means fairness between its senders."""
+        return self._stage.queue_name.endswith(".fifo")
 
     def receive(self) -> list[Received]:
         """Wait for messages, at most `HERMES_WAIT_SECONDS`.
@@ -115,22 +98,32 @@ class Queue:
             )
         return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
 
-    def release(self, messages: Sequence[Received]) -> None:
-        """Give messages back at once, for another receive.
+    def hold(self, messages: Sequence[Received], seconds: int) -> list[Received]:
+        """Have messages come again only after so many seconds from now.
+
+        Args:
+            messages: any number, in flight.
+            seconds: 0 to 43,200; 0 gives them back at once.
+
+        Returns:
+            Those for which SQS refused: they come again when their present visibility ends, or have been deleted.
 
         Raises:
-            QueueUnavailable: SQS does not answer; they come back by themselves when their visibility ends.
+            QueueUnavailable: SQS does not answer, or refuses.
         """
-        if not messages:
-            return
-        with self._errors("release"):
-            self._client.change_message_visibility_batch(
-                QueueUrl=self._url(self._stage.queue_name),
-                Entries=[
-                    {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": 0}
-                    for i, message in enumerate(messages)
-                ],
-            )
+        failed: list[Received] = []
+        for start in range(0, len(messages), BATCH):
+            some = messages[start : start + BATCH]
+            with self._errors("release" if seconds == 0 else "hold"):
+                answer = self._client.change_message_visibility_batch(
+                    QueueUrl=self._url(self._stage.queue_name),
+                    Entries=[
+                        {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
+                        for i, message in enumerate(some)
+                    ],
+                )
+            failed += [some[int(entry["Id"])] for entry in answer.get("Failed", [])]
+        return failed
 
     def dead_letter(self, message: Received, refusal: MessageRefused) -> bool:
         """Put a message that can never be delivered into the dead-letter queue, with the reason.
@@ -169,7 +162,7 @@ class Queue:
             QueueUnavailable: SQS does not answer, or refuses.
         """
         request: dict[str, Any] = {"MessageBody": body}
-        if self._stage.queue_name.endswith(".fifo"):
+        if self.is_fifo:
             request |= _fifo_ids(json.loads(body))
         with self._errors("send"):
             answer = self._client.send_message(QueueUrl=self._url(self._stage.queue_name), **request)
@@ -205,30 +198,6 @@ class _Errors:
             raise QueueUnavailable(f"{self._attempt}: SQS refused with {code}") from error
         if isinstance(error, BotoCoreError):
             raise QueueUnavailable(f"{self._attempt}: {type(error).__name__}") from error
-
-
-def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
-    """Return a message's attributes with the reason among them, within SQS's limits.
-
-    Args:
-        message: as received; ten attributes leave no place for ours, so the last by name gives way and is named.
-        reason: a short word and a sentence, without the payload.
-    """
-    kept = {name: _attribute(value) for name, value in sorted(message.attributes.items()) if name != ERROR_ATTRIBUTE}
-    dropped: list[str] = []
-
-    def size() -> int:
-        values = (value.get("StringValue", "").encode() + value.get("BinaryValue", b"") for value in kept.values())
-        names = sum(len(name.encode()) + len(value["DataType"]) for name, value in kept.items())
-        body = len(message.body.encode("utf-8", "surrogatepass"))
-        return body + names + sum(map(len, values)) + 1_024  # ours and its name
-
-    while kept and (len(kept) >= MAX_ATTRIBUTES or size() > MAX_BYTES):
-        dropped.append(kept.popitem()[0][:40])
-    text = (reason + (f" Dropped attributes: {', '.join(dropped)}." if dropped else ""))[:900]
-    if size() > MAX_BYTES:  # a body of a full mebibyte leaves room for nothing, and the body is what must be kept
-        return {}
-    return {**kept, ERROR_ATTRIBUTE: {"DataType": "String", "StringValue": text}}
 
 
 def provision(stage: Stage) -> None:
@@ -272,11 +241,6 @@ def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
         "MessageGroupId": hashlib.sha256(room.encode()).hexdigest(),
         "MessageDeduplicationId": hashlib.sha256(f"{len(room)}:{room}{key}".encode()).hexdigest(),
     }
-
-
-def _attribute(value: dict[str, Any]) -> dict[str, Any]:
-    """An attribute as SQS takes it: what it gave, without the empty lists that boto3 adds."""
-    return {key: value[key] for key in ("DataType", "StringValue", "BinaryValue") if key in value}
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Relay: from SQS to the rooms; receive, decode, publish, delete last. Run by `manage.py relay_sqs`, hands to publish.
 
 A message is deleted only when it is in a history or in the dead-letter queue. Dying anywhere in between costs a second
-delivery by SQS, and the history knows the message's id.
+delivery by SQS, and the history knows the message's id. What is in hand is kept from coming again (hold), and goes to
+the histories in lines: on a FIFO queue each group's messages one after another, else all of them at once.
 """
 
 from __future__ import annotations
@@ -10,26 +11,66 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.conf import settings
 
 from notifications.exceptions import HistoryUnavailable, MessageRefused, QueueUnavailable
 from notifications.intake import envelope
-from notifications.intake.queue import Queue, Received
+from notifications.intake.hold import Complaints, Hold
+from notifications.intake.queue import Queue
+from notifications.intake.received import Received
 from notifications.stream.message import Message
 from notifications.stream.publish import Publisher
 
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; full jitter between 0 and the current one
-COMPLAIN_SECONDS = 60.0
+LONGEST_RETRY = 5.0  # the same for Redis, whose messages are in hand
 # Asks whether Redis takes entries at all; no message can name this room, because of its control character.
 PROBE = Message(id="probe", user_id="hermes", room_id="\x00probe", data="null")
 DELETE_ATTEMPTS = 3
+GRACE_SECONDS = 20.0  # shorter than the 30 s that Kubernetes and ECS wait before they kill
+RELEASE_SECONDS = 3.0  # of the grace, for giving back what could not be finished
+STOPPED_GROUP_SECONDS = 10  # at once, its redelivery would burn its receive count in moments
 _T = TypeVar("_T")
+
+
+@dataclass(eq=False, slots=True)
+class Line:
+    """Messages that go to the histories one after another.
+
+    Args:
+        rest: those that are not there yet.
+        refusals: how often Redis has refused the first of them while it took others.
+    """
+
+    rest: deque[tuple[Received, Message]]
+    refusals: int = 0
+
+    @property
+    def received(self) -> list[Received]:
+        """What SQS calls the rest."""
+        return [received for received, _ in self.rest]
+
+
+def lines(accepted: Sequence[tuple[Received, Message]], *, is_fifo: bool) -> list[Line]:
+    """Part a batch into lines.
+
+    Args:
+        accepted: in the order received.
+        is_fifo: whether a group means order; on a standard queue each message stands alone, whatever its group.
+    """
+    if not is_fifo:
+        return [Line(deque([pair])) for pair in accepted]
+    groups: dict[str | None, Line] = {}
+    for pair in accepted:
+        groups.setdefault(pair[0].group, Line(deque())).rest.append(pair)
+    return list(groups.values())
 
 
 class Relay:
@@ -40,29 +81,61 @@ class Relay:
         queue: where from.
         publisher: where to.
         pollers: how many batches are in flight at once.
+        grace_seconds: how long stopping may take; what is not finished by then is given back.
     """
 
-    def __init__(self, stage: str, queue: Queue, publisher: Publisher, *, pollers: int = 2) -> None:
+    def __init__(
+        self,
+        stage: str,
+        queue: Queue,
+        publisher: Publisher,
+        *,
+        pollers: int = 2,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
         self._stage = stage
         self._queue = queue
         self._publisher = publisher
         self._pollers = pollers
+        self._grace = grace_seconds
         self._stopping = asyncio.Event()
-        self._threads = ThreadPoolExecutor(max_workers=2 * pollers, thread_name_prefix="hermes-sqs")
-        self._complained: dict[str, float] = {}
+        # Each poller asks one thing at a time; one more keeps what they hold, and one gives it back when all hang.
+        self._asked: set[Future[Any]] = set()
+        self._threads = ThreadPoolExecutor(max_workers=pollers + 2, thread_name_prefix="hermes-sqs")
+        self.complaints = Complaints()
+        self._hold = Hold(queue, self._in_thread, self.complaints)
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether a thread still waits for an answer of SQS, which nobody else does after `run`."""
+        return any(asked.running() for asked in list(self._asked))
 
     def stop(self) -> None:
-        """Finish what is in flight and receive nothing more."""
+        """Finish what is in flight, or give it back within the grace period, and receive nothing more."""
         self._stopping.set()
 
     async def run(self) -> None:
         """Carry messages until `stop`; outages of SQS and Redis are waited out."""
+        pollers = [asyncio.create_task(self._poll(), name="hermes-poller") for _ in range(self._pollers)]
+        helpers: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._hold.keep(), name="hermes-hold"),
+            asyncio.create_task(self._stopping.wait(), name="hermes-stopping"),
+        ]
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._pollers):
-                    group.create_task(self._poll(), name="hermes-poller")
+            # A poller never ends by itself: if one does, it has failed, and the relay ends with its error.
+            await asyncio.wait([helpers[1], *pollers], return_when=asyncio.FIRST_COMPLETED)
+            self.stop()
+            await asyncio.wait(pollers, timeout=max(self._grace - RELEASE_SECONDS, 0))
         finally:
+            tasks = [*pollers, *helpers]
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            await self._let_go()
             self._threads.shutdown(wait=False, cancel_futures=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
 
     async def turn(self) -> int:
         """Receive once and carry what came.
@@ -76,14 +149,17 @@ class Relay:
         received = await self._in_thread(self._queue.receive)
         if not received:
             return 0
+        self._hold.take(received)
         deadline = time.monotonic() + 0.7 * settings.HERMES_VISIBILITY_SECONDS
         decoded = [(message, self._decode(message)) for message in received]
         refused = [(message, result) for message, result in decoded if isinstance(result, MessageRefused)]
         accepted = [(message, result) for message, result in decoded if isinstance(result, Message)]
-        done = await self._publish(accepted, deadline)
+        done = await self._publish(lines(accepted, is_fifo=self._queue.is_fifo), deadline)
         for message, refusal in refused:
             if await self._bury(message, refusal):
                 done.append(message)
+        # What is neither done nor given back comes again when its visibility ends.
+        self._hold.drop(received)
         await self._delete(done)
         return len(received)
 
@@ -94,7 +170,7 @@ class Relay:
                 await self.turn()
                 backoff = FIRST_BACKOFF
             except QueueUnavailable as error:
-                self._complain("queue", "%s; trying again with back-off.", error)
+                self.complaints.make("queue", "%s; trying again with back-off.", error)
                 await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
 
@@ -104,39 +180,72 @@ class Relay:
         except MessageRefused as refusal:
             return refusal
 
-    async def _publish(self, accepted: Sequence[tuple[Received, Message]], deadline: float) -> list[Received]:
-        """Publish until Redis has taken everything; this poller receives nothing meanwhile.
+    async def _publish(self, waiting: list[Line], deadline: float) -> list[Received]:
+        """Publish until Redis has taken everything, wave by wave; this poller receives nothing meanwhile.
 
         An outage of Redis must not burn receive counts, or it would carry the queue into the dead-letter queue.
         """
         done: list[Received] = []
-        backoff, refused_alone = FIRST_BACKOFF, 0
-        rest = list(accepted)
-        while rest:
-            try:
-                results = await self._publisher.publish(self._stage, [message for _, message in rest])
-            except HistoryUnavailable as error:
-                results = [error] * len(rest)
-            failed = []
-            for pair, result in zip(rest, results, strict=True):
-                if isinstance(result, HistoryUnavailable):
-                    failed.append(pair)
-                    self._complain("history", "%s; what is in flight is kept and tried again.", result)
-                else:
-                    done.append(pair[0])
-            rest = failed
-            if not rest:
-                break
-            refused_alone = refused_alone + 1 if await self._redis_takes_others() else 0
-            if refused_alone > 1:  # not once: Redis may just have come back
-                break  # what is refused while others are taken is left to the redrive policy, and holds nobody up
-            if self._stopping.is_set() or time.monotonic() > deadline:
-                await self._give_back([message for message, _ in rest])
+        backoff = FIRST_BACKOFF
+        while waiting:
+            refused = await self._publish_wave(waiting, done)
+            waiting = [line for line in waiting if line.rest]
+            if not refused:
+                backoff = FIRST_BACKOFF
+                continue
+            takes_others = await self._redis_takes_others()
+            for line in refused:
+                line.refusals = line.refusals + 1 if takes_others else 0
+                if line.refusals > 1:  # not once: Redis may just have come back
+                    waiting.remove(line)
+                    await self._stop_line(line)
+            if waiting and (self._stopping.is_set() or time.monotonic() > deadline):
+                await self._hold.give_back([message for line in waiting for message in line.received])
                 await self._until_redis_answers()
                 break
-            await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret
-            backoff = min(2 * backoff, 5.0)
+            if waiting:
+                await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret
+                backoff = min(2 * backoff, LONGEST_RETRY)
         return done
+
+    async def _publish_wave(self, waiting: Sequence[Line], done: list[Received]) -> list[Line]:
+        """Publish the first of each line; returns the lines whose first was not taken."""
+        wave = [line.rest[0][1] for line in waiting]
+        try:
+            results = await self._publisher.publish(self._stage, wave)
+        except HistoryUnavailable as error:
+            results = [error] * len(wave)
+        refused: list[Line] = []
+        for line, result in zip(waiting, results, strict=True):
+            if isinstance(result, HistoryUnavailable):
+                refused.append(line)
+                self.complaints.make("history", "%s; what is in flight is kept and tried again.", result)
+            else:
+                done.append(line.rest.popleft()[0])
+                line.refusals = 0
+        return refused
+
+    async def _stop_line(self, line: Line) -> None:
+        """Leave a line whose first message Redis refuses while it takes others: it must hold nobody else up.
+
+        A message alone comes again when its visibility ends. A group is given back together, so that none of it can
+        overtake another; in the end the redrive policy has what is refused.
+        """
+        if self._queue.is_fifo:
+            await self._hold.give_back(line.received, after_seconds=STOPPED_GROUP_SECONDS)
+        else:
+            self._hold.drop(line.received)
+
+    async def _let_go(self) -> None:
+        """Give back what could not be finished within the grace period."""
+        if not len(self._hold):
+            return
+        logger.warning("%d messages were not finished within the grace period and are given back.", len(self._hold))
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._hold.give_back()
+        except TimeoutError:
+            logger.warning("SQS does not answer; they come back when their visibility ends.")
 
     async def _until_redis_answers(self) -> None:
         """Receive nothing while Redis is down."""
@@ -156,7 +265,9 @@ class Relay:
         try:
             if await self._in_thread(self._queue.dead_letter, message, refusal):
                 return True
-            self._complain("dlq", "There is no dead-letter queue; refused messages are left to the redrive policy.")
+            self.complaints.make(
+                "dlq", "There is no dead-letter queue; refused messages are left to the redrive policy."
+            )
         except QueueUnavailable as error:
             logger.warning("Message %s stays in the queue: %s", message.id, error)
         return False
@@ -168,16 +279,10 @@ class Relay:
             try:
                 rest = await self._in_thread(self._queue.delete, rest)
             except QueueUnavailable as error:
-                self._complain("delete", "%s; it will come again and be recognised.", error)
+                self.complaints.make("delete", "%s; it will come again and be recognised.", error)
             if not rest:
                 return
             await self._pause(random.uniform(0, FIRST_BACKOFF * 2**attempt))  # noqa: S311  jitter, not a secret
-
-    async def _give_back(self, messages: Sequence[Received]) -> None:
-        try:
-            await self._in_thread(self._queue.release, messages)
-        except QueueUnavailable as error:
-            self._complain("release", "%s; they come back when their visibility ends.", error)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not once stopping has begun."""
@@ -187,12 +292,8 @@ class Relay:
         finally:
             stopping.cancel()
 
-    def _complain(self, what: str, text: str, *arguments: object) -> None:
-        """Log a lasting trouble once a minute."""
-        now = time.monotonic()
-        if now - self._complained.get(what, -COMPLAIN_SECONDS) >= COMPLAIN_SECONDS:
-            self._complained[what] = now
-            logger.warning(text, *arguments)
-
     async def _in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        asked = self._threads.submit(work, *arguments)
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
+        return await asyncio.wrap_future(asked)

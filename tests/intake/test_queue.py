@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +13,16 @@ import pytest
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake import envelope
-from notifications.intake.queue import (
+from notifications.intake.queue import Queue, probe, provision
+from notifications.intake.received import (
     ERROR_ATTRIBUTE,
     MAX_ATTRIBUTES,
     MAX_BYTES,
-    Queue,
     Received,
     dead_letter_attributes,
-    probe,
-    provision,
 )
 from tests.intake.conftest import Sqs
+from tests.waiting import wait_until
 
 REFUSAL = MessageRefused("not_json", "This is not JSON.")
 
@@ -82,14 +82,37 @@ def test_what_is_given_back_comes_again_at_once(queues: Sqs, stage: Stage) -> No
     queue = Queue(stage)
     queue.send("x")
     first = queue.receive()
-    queue.release(first)
+    queue.hold(first, 0)
     assert [message.id for message in queue.receive()] == [first[0].id]
+
+
+def test_what_is_held_longer_stays_in_flight(queues: Sqs, stage: Stage, settings: Any) -> None:
+    queue = Queue(stage)
+    for number in range(12):
+        queue.send(str(number))
+    settings.HERMES_VISIBILITY_SECONDS = 2
+    received = [*queue.receive(), *queue.receive()]
+    began = time.monotonic()
+    assert queue.hold(received, 60) == []
+    wait_until(lambda: time.monotonic() > began + 2.5)
+    assert queue.receive() == []
+    assert queue.hold(received, 0) == []
+    assert len(queue.receive()) == 10
+
+
+def test_a_batch_that_is_held_fails_for_each_separately(queues: Sqs, stage: Stage) -> None:
+    queue = Queue(stage)
+    queue.send("x")
+    (good,) = queue.receive()
+    spoiled = replace(good, receipt="no receipt")
+    assert queue.hold([spoiled, good, spoiled], 0) == [spoiled, spoiled]
+    assert [message.id for message in queue.receive()] == [good.id]
 
 
 def test_nothing_to_delete_or_give_back_asks_nobody(queues: Sqs, stage: Stage) -> None:
     queues.client.delete_queue(QueueUrl=queues.url(stage.queue_name))
     assert Queue(stage).delete([]) == []
-    Queue(stage).release([])
+    assert Queue(stage).hold([], 0) == []
 
 
 def test_a_batch_of_deletes_fails_for_each_separately(queues: Sqs, stage: Stage) -> None:
@@ -242,7 +265,8 @@ def test_provisioning_leaves_messages_where_they_are(queues: Sqs, stage: Stage) 
 ASK: dict[str, Any] = {
     "receive": lambda stage: Queue(stage).receive(),
     "delete": lambda stage: Queue(stage).delete([Received("id", "receipt", "body")]),
-    "release": lambda stage: Queue(stage).release([Received("id", "receipt", "body")]),
+    "hold": lambda stage: Queue(stage).hold([Received("id", "receipt", "body")], 60),
+    "release": lambda stage: Queue(stage).hold([Received("id", "receipt", "body")], 0),
     "send": lambda stage: Queue(stage).send('{"room_id": "acme"}'),
     "be probed": probe,
 }

@@ -18,7 +18,8 @@ from notifications.conf import Stage
 from notifications.exceptions import QueueUnavailable
 from notifications.intake import queue as queue_module
 from notifications.intake import relay as module
-from notifications.intake.queue import ERROR_ATTRIBUTE, Queue
+from notifications.intake.queue import Queue
+from notifications.intake.received import ERROR_ATTRIBUTE
 from notifications.intake.relay import Relay
 from notifications.stream import keys
 from notifications.stream.history import History
@@ -223,7 +224,7 @@ async def test_what_could_never_be_deleted_comes_again_and_is_recognised(
         patch.setattr(scene.queue, "delete", lambda messages: handed.append(messages) or list(messages))
         await scene.relay.turn()
     assert len(handed) == module.DELETE_ATTEMPTS
-    scene.queue.release(handed[0])
+    scene.queue.hold(handed[0], 0)
     await scene.relay.turn()
     assert await scene.data() == ["hello"]
     assert scene.held() == 0
@@ -238,7 +239,7 @@ async def test_while_redis_is_down_nothing_is_deleted_and_all_of_it_arrives_afte
         for number in range(15):
             scene.sqs.send(scene.stage, "acme", number)
         scene.sqs.put(scene.stage.queue_name, "not json")
-        await eventually(lambda: scene.relay._complained.get("history"), what="the relay notices")
+        await eventually(lambda: "history" in scene.relay.complaints, what="the relay notices")
         assert scene.held() == 16
         scene.valkey.start()
         await eventually(lambda: scene.held() == 0, 30)
@@ -252,7 +253,7 @@ async def test_who_is_stopped_while_redis_is_down_gives_everything_back(scene: S
     scene.valkey.stop()
     scene.sqs.send(scene.stage, "acme", "hello")
     async with scene.running():
-        await eventually(lambda: scene.relay._complained.get("history"))
+        await eventually(lambda: "history" in scene.relay.complaints)
     assert scene.held() == 1
     scene.valkey.start()
     another = Relay(scene.stage.name, scene.queue, scene.publisher)
@@ -265,7 +266,7 @@ async def test_an_outage_longer_than_the_visibility_gives_back_once_and_waits(
 ) -> None:
     settings.HERMES_VISIBILITY_SECONDS = 0
     given_back: list[Any] = []
-    monkeypatch.setattr(scene.queue, "release", given_back.append)
+    monkeypatch.setattr(scene.queue, "hold", lambda messages, _: given_back.append(messages) or [])
     scene.valkey.stop()
     monkeypatch.setattr(scene.queue, "receive", Once(scene))
     turn = asyncio.create_task(scene.relay.turn())
@@ -280,11 +281,11 @@ async def test_an_outage_longer_than_the_visibility_gives_back_once_and_waits(
 async def test_what_cannot_be_given_back_comes_back_by_itself(
     scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(_: Any) -> None:
+    def refuse(*_: Any) -> None:
         raise QueueUnavailable("no")
 
     settings.HERMES_VISIBILITY_SECONDS = 0
-    monkeypatch.setattr(scene.queue, "release", refuse)
+    monkeypatch.setattr(scene.queue, "hold", refuse)
     monkeypatch.setattr(scene.queue, "receive", Once(scene))
     scene.valkey.stop()
     turn = asyncio.create_task(scene.relay.turn())
@@ -354,7 +355,7 @@ async def test_an_sqs_that_went_away_is_found_again(scene: Scene) -> None:
         scene.sqs.send(scene.stage, "acme", "before")
         await eventually(scene.data)
         scene.sqs.engine.stop()
-        await eventually(lambda: scene.relay._complained.get("queue"), 20)
+        await eventually(lambda: "queue" in scene.relay.complaints, 20)
         scene.sqs.engine.start()
         queue_module.provision(scene.stage)
         scene.sqs.send(scene.stage, "acme", "after")

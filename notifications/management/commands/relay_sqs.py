@@ -8,10 +8,10 @@ import signal
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from notifications.intake.queue import Queue
-from notifications.intake.relay import Relay
+from notifications.intake.relay import GRACE_SECONDS, Relay
 from notifications.stream.history import History
 from notifications.stream.publish import Publisher
 
@@ -31,17 +31,31 @@ class Command(BaseCommand):
             default=2,
             help="batches in flight per stage (1 to 16, default 2)",
         )
+        parser.add_argument(
+            "--grace-seconds",
+            type=float,
+            default=GRACE_SECONDS,
+            help="how long stopping may take: what is not finished by then is given back (default %(default)g)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
-        asyncio.run(
-            self._run([options["stage"]] if options["stage"] else list(settings.HERMES_STAGES), options["pollers"])
-        )
+        if not 0 < options["grace_seconds"] <= 3600:
+            raise CommandError("--grace-seconds must be more than 0 and at most 3600.")
+        stages = [options["stage"]] if options["stage"] else list(settings.HERMES_STAGES)
+        is_hung = asyncio.run(self._run(stages, options["pollers"], options["grace_seconds"]))
+        self.stdout.write("The relay has stopped.")
+        if is_hung:  # a thread that waits for an SQS that hangs would hold the process up beyond the grace period
+            self.stdout.flush()
+            os._exit(0)
 
-    async def _run(self, stages: list[str], pollers: int) -> None:
+    async def _run(self, stages: list[str], pollers: int, grace: float) -> bool:
         history = History()
         publisher = Publisher(history)
-        relays = [Relay(name, Queue(settings.HERMES_STAGES[name]), publisher, pollers=pollers) for name in stages]
+        relays = [
+            Relay(name, Queue(settings.HERMES_STAGES[name]), publisher, pollers=pollers, grace_seconds=grace)
+            for name in stages
+        ]
 
         def stop() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -57,4 +71,4 @@ class Command(BaseCommand):
             for relay in relays:
                 group.create_task(relay.run())
         await history.aclose()
-        self.stdout.write("The relay has stopped.")
+        return any(relay.is_hung for relay in relays)
