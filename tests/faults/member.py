@@ -167,7 +167,7 @@ class Member:
                 await loop.sock_connect(raw, (HOST, self._port()))
             query = urllib.parse.urlencode(dict(zip(("epoch", "seq", "id"), self.position or (), strict=False)))
             where = {"stage": self.stage, "room": self.room, "user": self.user, "position": self.position}
-            self._recorder.write("joining", client=self.name, **where)
+            self._recorder.write("joining", client=self.name, unix=round(time.time(), 2), **where)
             async with connect(
                 f"ws://{HOST}/ws/{self.stage}?{query}",
                 sock=raw,
@@ -212,7 +212,7 @@ class Member:
                 del self._ids[next(iter(self._ids))]
         named = dict(zip(("epoch", "seq", "id"), place, strict=True))
         n = entry["data"]["data"]["n"]
-        who = {"client": self.name, "room": entry["room_id"], "n": n, "shown": shown, "unix": round(time.time(), 2)}
+        who = {"client": self.name, "room": entry["room_id"], "n": n, "shown": shown}
         self._recorder.write("received", **who, **named)
 
     def _obey(self, kind: str, data: _Frames) -> float:

@@ -121,6 +121,7 @@ class Tap:
             prev=prev,
             to=json.loads(fields[b"to"]) if fields[b"to"] else None,
             expires=int(fields[b"expires"]) if fields[b"expires"] else None,
+            at=int(fields[b"at"]) / 1000,
             n=mark[1] if mark else "unknown",
             size=len(fields[b"frame"]),
         )

@@ -22,7 +22,16 @@ def produced(n: int, **about: Any) -> Event:
 
 def appended(n: int, seq: int = 0, **about: Any) -> Event:
     seq = seq or n
-    usual = {"stage": STAGE, "room": ROOM, "epoch": EPOCH, "id": f"id{n}", "to": None, "expires": None, "size": 200}
+    usual = {
+        "stage": STAGE,
+        "room": ROOM,
+        "epoch": EPOCH,
+        "id": f"id{n}",
+        "to": None,
+        "expires": None,
+        "size": 200,
+        "at": 900.0,
+    }
     prev = f"id{seq - 1}" if seq > 1 else ""
     return {"event": "appended", "n": f"m{n}", "seq": seq, "prev": prev, **usual, **about}
 
@@ -33,7 +42,7 @@ def place(n: int, seq: int | None = None, epoch: str = EPOCH) -> Event:
 
 def joining(*position: Any, client: str = "alice-1", user: str = "alice", room: str = ROOM) -> Event:
     where = {"stage": STAGE, "room": room, "user": user}
-    return {"event": "joining", "client": client, "position": list(position) or None, **where}
+    return {"event": "joining", "client": client, "position": list(position) or None, "unix": 800.0, **where}
 
 
 def hello(n: int, status: str = "recovered", reason: str | None = None, client: str = "alice-1") -> Event:
@@ -41,7 +50,7 @@ def hello(n: int, status: str = "recovered", reason: str | None = None, client: 
 
 
 def received(n: int, client: str = "alice-1", /, *, shown: bool = True, **about: Any) -> Event:
-    usual = {"room": ROOM, "n": f"m{n}", "shown": shown, "unix": 1000.0, **place(n)}
+    usual = {"room": ROOM, "n": f"m{n}", "shown": shown, **place(n)}
     return {"event": "received", "client": client, **usual, **about}
 
 
@@ -221,11 +230,14 @@ def test_what_more_was_trimmed_than_a_history_keeps_may_be_told_as_lost() -> Non
     assert violations([*first, *back, settled(HISTORY_ENTRIES + 1)]) == []
 
 
-def test_what_expires_may_be_missed_but_not_come_late() -> None:
+def test_what_expires_may_be_missed_but_is_not_delivered_afterwards() -> None:
     events = [joining(), hello(0, "fresh"), produced(1, expires=1000), appended(1, expires=1000)]
     assert violations([*events, settled(1)]) == []
-    assert violations([*events, received(1, unix=1000.5)]) == []
-    assert any("expired" in found for found in violations([*events, received(1, unix=1005.0)]))
+    assert violations([*events, received(1)]) == []
+    back = [CLOSED, {**joining(EPOCH, 0, ""), "unix": 1005.0}, hello(0)]
+    assert any("had expired" in found for found in violations([*events, *back, received(1)]))
+    late = [*events[:-1], appended(1, expires=1000, at=1005.0)]
+    assert any("had expired" in found for found in violations([*late, received(1)]))
 
 
 def test_a_file_whose_last_line_was_cut_off_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
