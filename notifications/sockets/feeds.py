@@ -63,12 +63,15 @@ class Feeds:
         for key in list(self._feeds):
             await self._layer.group_add(keys.group_name(*key), channel)
 
-    async def reach(self, key: Key, position: Position | None) -> Feed:
+    async def reach(self, key: Key, position: Position | None, *, is_whole: bool = False) -> Feed:
         """Return a room's feed, open and able to answer a client that comes back.
+
+        The caller must not wait between this and adding its connection: a room that nobody is in may be closed.
 
         Args:
             key: stage and room.
             position: where the client left off.
+            is_whole: whether the ring must reach back to the oldest entry retained.
 
         Raises:
             HistoryUnavailable: Redis or the channel layer does not answer.
@@ -76,6 +79,8 @@ class Feeds:
         self._held[key] = self._held.get(key, 0) + 1  # nobody is in it yet, and it must not be closed
         try:
             feed = await self._open(key)
+            if is_whole and not feed.is_whole:
+                await self.extend_back(feed)
             if position is None:
                 return feed
             if position.epoch != feed.head.epoch or position.seq > feed.head.seq:
@@ -99,6 +104,7 @@ class Feeds:
         if task is None:  # one read, however many clients come back at once
             task = self._extending[feed] = asyncio.create_task(self._extend_back(feed), name="hermes-extend")
             task.add_done_callback(lambda _: self._extending.pop(feed, None))
+            task.add_done_callback(_notice)
         await asyncio.shield(task)
 
     def fill(self, feed: Feed) -> asyncio.Task[bool]:
@@ -160,6 +166,7 @@ class Feeds:
         if opening is None:
             opening = self._opening[key] = asyncio.create_task(self._begin(key), name="hermes-open")
             opening.add_done_callback(lambda _: self._opening.pop(key, None))
+            opening.add_done_callback(_notice)
         return await asyncio.shield(opening)
 
     async def _begin(self, key: Key) -> Feed:
@@ -200,3 +207,9 @@ class Feeds:
         dirty, self._dirty = self._dirty, set()
         for feed in dirty:
             feed.flush()
+
+
+def _notice(task: asyncio.Task[Any]) -> None:
+    """Take note of a task's error: all who waited for it may have gone, and asyncio would log it as forgotten."""
+    if not task.cancelled():
+        task.exception()

@@ -108,9 +108,7 @@ class Hub:
             async with asyncio.timeout(JOIN_SECONDS):
                 # Commands first: nobody joins whom a command could not reach.
                 await self._feeds.reach((grant.stage, CONTROL_ROOM), None)
-                feed = await self._feeds.reach((grant.stage, grant.room_id), position)
-                if malformed and not feed.is_whole:
-                    await self._feeds.extend_back(feed)
+                feed = await self._feeds.reach((grant.stage, grant.room_id), position, is_whole=malformed)
         except TimeoutError as error:
             raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
         # From here on nothing waits, so that no entry can slip between the replay and what comes live.
@@ -149,9 +147,7 @@ class Hub:
         Raises:
             Unavailable: the history cannot be read now.
         """
-        feed = await self._feeds.reach((connection.grant.stage, connection.grant.room_id), None)
-        if not feed.is_whole:
-            await self._feeds.extend_back(feed)
+        feed = await self._feeds.reach((connection.grant.stage, connection.grant.room_id), None, is_whole=True)
         return feed.recent(connection.user, limit)
 
     def drain(self, connection: Connection, slot_seconds: float) -> None:
