@@ -83,21 +83,22 @@ class AwsChaos:
         self.modes.pop(service, None)
 
     def set_trap(self, action: str, spring: Callable[[], None], *, answered: bool) -> None:
-        """Call ``spring`` once: when such a call comes, before it is done; or once it is, before its answer."""
+        """Call ``spring`` once: when such a call has come, which is never done; or when it is done, never answered."""
         self._trap = (action, answered, spring)
 
     def clear_trap(self) -> None:
         """Call nobody."""
         self._trap = None
 
-    def _watch(self, action: str, answer: dict[str, Any] | None) -> None:
+    def _springs(self, action: str, answer: dict[str, Any] | None) -> bool:
         trap = self._trap
         if trap is None or trap[:2] != (action, answer is not None):
-            return
+            return False
         if action == "ReceiveMessage" and not (answer or {}).get("Messages"):
-            return
+            return False
         self._trap = None
         trap[2]()
+        return True
 
     # ── One call ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def answer(self, handler: _Handler, target: str, body: bytes) -> Answer | None:
@@ -112,7 +113,8 @@ class AwsChaos:
         if mode == "throttled" and self._rng.random() < 0.7:
             return 400, {"__type": _THROTTLED[service], "message": "Rate exceeded"}
         request: dict[str, Any] = json.loads(body or b"{}")
-        self._watch(action, None)
+        if self._springs(action, None):
+            return None
         kept: dict[str, Any] = {}
         if mode == "half_failing":
             kept = _keep_half(action, request)
@@ -125,7 +127,8 @@ class AwsChaos:
             answer = json.loads(raw or b"{}")
         if status == 200 and service == "sqs":
             self._observe(action, request, answer)
-            self._watch(action, answer)
+            if self._springs(action, answer):
+                return None
         if self.modes.get(service) == "unreachable" or (mode == "lost_replies" and self._rng.random() < 0.4):
             return None  # it happened, and nobody is told
         if action == "ReceiveMessage" and status == 200:

@@ -62,7 +62,15 @@ class ChaosProxy:
             self._open[direction].clear()
 
     def set_trap(self, word: bytes, spring: Callable[[], None], *, answered: bool) -> None:
-        """Call ``spring`` once: when a command with this word comes up, before it passes; or before its answer does."""
+        """Call ``spring`` once, when a command with this word has come up, or its answer down; that connection ends.
+
+        Args:
+            word: what the command holds.
+            spring: called before the command, or its answer, has passed; it never does.
+            answered: whether to wait for the answer.
+        """
+        for link in self._links:
+            link.is_trapped = False
         self._trap = (word, answered, spring)
 
     def clear_trap(self) -> None:
@@ -145,22 +153,22 @@ class ChaosProxy:
                     link.is_subscribed = True
                 if direction == "down" and link.is_subscribed:
                     data = self._heard(link, data)
-                self._watch(link, data, direction)
+                if self._springs(link, data, direction):
+                    break  # what it was about to say is never said
                 await self._write(writer, data)
             await self._open[direction].wait()  # in a black hole nobody hears of an end either
 
-    def _watch(self, link: _Link, data: bytes, direction: str) -> None:
+    def _springs(self, link: _Link, data: bytes, direction: str) -> bool:
         if self._trap is None:
-            return
+            return False
         word, answered, spring = self._trap
-        if direction == "up" and word in data:
-            link.is_trapped = answered
-            if answered:
-                return
-        elif direction == "up" or not link.is_trapped:
-            return
+        if direction == "up":
+            link.is_trapped = link.is_trapped or word in data
+        if not link.is_trapped or answered == (direction == "up"):
+            return False
         self._trap = None
         spring()
+        return True
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         while data:

@@ -85,15 +85,19 @@ async def test_a_slow_link_takes_its_time(proxy: ChaosProxy, client: redis.async
 
 
 @pytest.mark.parametrize("answered", [False, True])
-async def test_a_trap_springs_once_at_its_command(
-    proxy: ChaosProxy, client: redis.asyncio.Redis, answered: bool
+async def test_a_trap_springs_once_at_its_command_and_ends_the_connection(
+    proxy: ChaosProxy, client: redis.asyncio.Redis, valkey: Valkey, answered: bool
 ) -> None:
     sprung: list[bool] = []
+    await client.get("key")
     proxy.set_trap(b"\r\nSET\r\n", lambda: sprung.append(True), answered=answered)
     await client.get("key")
     assert sprung == []
-    await client.set("key", "value")
-    await client.set("key", "value")
+    with pytest.raises(redis.ConnectionError):
+        await client.set("key", "value")
+    assert sprung == [True]
+    assert (await client.get("key") == b"value") is answered
+    await client.set("key", "other")
     assert sprung == [True]
 
 
@@ -220,11 +224,19 @@ def test_what_was_delivered_is_delivered_again(chaos: AwsChaos, queue: Queue) ->
     assert first & set(second)
 
 
-def test_a_trap_springs_once_when_its_call_is_done(chaos: AwsChaos, queue: Queue) -> None:
+def test_a_trap_springs_once_when_its_call_is_done(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:
     sprung: list[str] = []
     chaos.set_trap("DeleteMessageBatch", lambda: sprung.append("deleted"), answered=True)
     messages = queue.receive()
     assert sprung == []
-    queue.delete(messages[:1])
-    queue.delete(messages[1:])
+    # The answer never comes, and boto3 asks again.
+    queue.delete(messages)
     assert sprung == ["deleted"]
+    assert recorded(recorder, "acked")
+
+
+def test_a_trap_springs_before_its_call_is_done(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:
+    before: list[int] = []
+    chaos.set_trap("DeleteMessageBatch", lambda: before.append(len(recorded(recorder, "acked"))), answered=False)
+    queue.delete(queue.receive())
+    assert before == [0]
