@@ -1,19 +1,27 @@
-"""The scene of intake's tests: an SQS and a Redis of their own, which a test may stop."""
+"""The scene of intake's tests: an SQS, a Redis and a relay of their own, which a test may stop."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import boto3
 import pytest
+import redis
 from channels.layers import get_channel_layer
 from django.test import override_settings
 
-from hermes_site.engines import AwsEndpoint, free_port
+from hermes_site.engines import AwsEndpoint, Valkey, free_port
 from notifications.conf import Stage
 from notifications.intake import queue
+from notifications.intake.queue import Queue
+from notifications.intake.received import ERROR_ATTRIBUTE
+from notifications.intake.relay import Relay
+from notifications.stream.history import History
+from notifications.stream.publish import Publisher
 
 
 class Sqs:
@@ -97,3 +105,75 @@ async def layer() -> AsyncIterator[Any]:
 def nowhere() -> str:
     """An address at which nobody listens."""
     return f"http://127.0.0.1:{free_port()}"
+
+
+class Scene:
+    """A relay, its queue, and the histories it fills."""
+
+    def __init__(self, sqs: Sqs, stage: Stage, valkey: Valkey, **options: Any) -> None:
+        self.sqs, self.stage, self.valkey = sqs, stage, valkey
+        self.history = History()
+        self.queue = Queue(stage)
+        self.publisher = Publisher(self.history)
+        self.relay = Relay(stage.name, self.queue, self.publisher, **options)
+
+    async def data(self, room: str = "acme") -> list[Any]:
+        """Return what a room's history holds, in order."""
+        page = await self.history.read(self.stage.name, room)
+        return [json.loads(entry.frame)["data"] for entry in page.entries]
+
+    def held(self) -> int:
+        """Return how many messages the queue holds, those in flight included."""
+        return self.sqs.held(self.stage.queue_name)
+
+    def dead(self) -> list[dict[str, Any]]:
+        """Take everything out of the dead-letter queue."""
+        return self.sqs.take(self.stage.dlq_name)
+
+    def reasons(self) -> list[str]:
+        """Take everything out of the dead-letter queue; return why it is there."""
+        return [dead["MessageAttributes"][ERROR_ATTRIBUTE]["StringValue"].split(":")[0] for dead in self.dead()]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Let the relay run; stop it at the end, within its deadline."""
+        task = asyncio.create_task(self.relay.run())
+        try:
+            yield task
+        finally:
+            self.relay.stop()
+            await asyncio.wait_for(task, 15)
+
+
+@pytest.fixture(scope="module")
+def _own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A Valkey of this module, which its tests may stop; it keeps its data."""
+    with Valkey(tmp_path_factory.mktemp("valkey"), persistent=True) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def make_scene(
+    queues: Sqs, stage: Stage, _own_valkey: Valkey, settings: Any, layer: Any
+) -> AsyncIterator[Callable[..., Scene]]:
+    """Return a function that makes a relay with an empty Redis."""
+    if not _own_valkey.running:
+        _own_valkey.start()
+    with redis.Redis.from_url(_own_valkey.url) as client:
+        client.flushall()
+    settings.REDIS_URL = _own_valkey.url
+    made: list[Scene] = []
+
+    def make(stage: Stage = stage, **options: Any) -> Scene:
+        made.append(Scene(queues, stage, _own_valkey, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.history.aclose()
+
+
+@pytest.fixture
+def scene(make_scene: Callable[..., Scene]) -> Scene:
+    """One relay of the first stage."""
+    return make_scene()
