@@ -185,10 +185,12 @@ class Serving:
 
 
 async def heard(socket: Any) -> dict[str, Any]:
-    """Return the next frame, parsed."""
+    """Return the next frame that is not a ping (those come when it is their second), parsed."""
     async with asyncio.timeout(10):
-        frame: dict[str, Any] = json.loads(await socket.recv())
-    return frame
+        while True:
+            frame: dict[str, Any] = json.loads(await socket.recv())
+            if "seq" in frame or frame["data"]["type"] != "hermes.ping":
+                return frame
 
 
 async def control(socket: Any, kind: str) -> dict[str, Any]:
