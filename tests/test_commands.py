@@ -83,6 +83,12 @@ def test_relay_sqs_takes_only_what_makes_sense(arguments: list[str]) -> None:
         call_command("relay_sqs", *arguments)
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "3601", "nan"])
+def test_relay_sqs_takes_only_a_grace_period_that_ends(seconds: str) -> None:
+    with pytest.raises(CommandError, match="--grace-seconds must be"):
+        call_command("relay_sqs", f"--grace-seconds={seconds}")
+
+
 class Said(io.StringIO):
     """What a command says, and a signal to ourselves once it has said something."""
 
