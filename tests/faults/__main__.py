@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -47,19 +48,31 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", default="", help="makes the same choices again; one is made up without it")
     parser.add_argument("--only", default="", help="only faults whose name contains this")
-    parser.add_argument("--directory", type=Path, help="for logs and the history; a new one in /tmp without it")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="for logs and the history; without it a new one, which stays only if something was broken",
+    )
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="hermes-faults-"))
     directory.mkdir(parents=True, exist_ok=True)
     seed = arguments.seed or secrets.token_hex(4)
     say(f"Seed {seed}; everything is written to {directory}")
-    result = asyncio.run(Run(directory, seed, arguments.minutes * 60, arguments.only).run())
-    say(table(result))
+    try:
+        result = asyncio.run(Run(directory, seed, arguments.minutes * 60, arguments.only, say).run())
+    except KeyboardInterrupt:
+        say("Stopped; nothing was judged.")
+        return 130
+    say(f"\n{table(result)}")
     say(f"\nMemory in MiB: {result.memory[0] if result.memory else {}} → {result.memory[-1] if result.memory else {}}")
     say(f"Tracebacks in the logs: {result.tracebacks}")
     for violation in result.judged.violations[:50]:
         say(f"VIOLATION: {violation}")
-    return 1 if result.judged.violations else 0
+    if result.judged.violations:
+        return 1
+    if arguments.directory is None:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 0
 
 
 def say(line: str) -> None:

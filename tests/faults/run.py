@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,12 +76,16 @@ class Run:
         seed: of every choice.
         seconds: how long faults go on.
         only: the only kinds of faults, by a part of their names; empty for all.
+        say: told after each round how far it has come.
     """
 
-    def __init__(self, directory: Path, seed: str, seconds: float, only: str = "") -> None:
+    def __init__(
+        self, directory: Path, seed: str, seconds: float, only: str = "", say: Callable[[str], None] | None = None
+    ) -> None:
         self.recorder = Recorder(directory / "history.jsonl")
         self.world = World(directory, self.recorder, random.Random(f"{seed}:aws"))
         self.seed, self.seconds = seed, seconds
+        self._say = say or (lambda _: None)
         self.kinds = {name: kind for name, kind in KINDS.items() if only.lower() in name.lower()}
         self.faults: Counter[str] = Counter()
         self.registry_seconds: list[float] = []
@@ -112,6 +116,8 @@ class Run:
                     self._may_break.clear()
                     await self._settle(members, producer)
                     self.recorder.flush()
+                    total, seconds = sum(self.faults.values()), time.monotonic() - began
+                    self._say(f"{seconds:.0f} s: {total} faults, {self.world.tap.appended} entries")
                 for lane in lanes:
                     lane.cancel()
         finally:
