@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notifications.access.commands import Command, Disconnect, Revoke, SignOut, decode, encode
 
@@ -33,3 +35,13 @@ def test_a_command_comes_back_as_it_was(command: Command) -> None:
 def test_a_command_of_another_release_is_a_value_error(payload: Any) -> None:
     with pytest.raises(ValueError, match="not a command of this release"):
         decode(payload)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@given(
+    st.builds(Revoke, texts, texts, st.integers(0, 2**53)) | st.builds(SignOut, texts) | st.builds(Disconnect, texts)
+)
+def test_any_command_comes_back_as_it_was(command: Command) -> None:
+    assert decode(json.loads(encode(command))) == command

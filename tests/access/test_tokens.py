@@ -224,3 +224,14 @@ def test_a_refusal_holds_nothing_of_the_token() -> None:
 def test_any_text_is_refused_and_nothing_else_is_raised(text: str) -> None:
     with pytest.raises(TokenRefused):
         tokens.verify(text, STAGE, now=time.time(), max_ttl=DAY)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from("AZaz09-_"))
+def test_a_token_with_any_character_changed_is_refused(index: int, character: str) -> None:
+    token = sign(claims())
+    index %= len(token) - 1  # the last one also holds bits that belong to no byte
+    changed = token[:index] + character + token[index + 1 :]
+    if changed != token:
+        with pytest.raises(TokenRefused):
+            judge(changed)

@@ -336,6 +336,7 @@ class Machine(RuleBasedStateMachine):
                 assert feed is not None, "a room with a connection is open"
                 assert client.connection in feed.connections
 
+    @rule()
     def settle(self) -> None:
         """Redis answers, the followers look, everybody is there: then nothing is missing anywhere."""
         self.world.is_down = self.world.is_slow = False
