@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import socket
 import sys
 from abc import ABC, abstractmethod
@@ -24,14 +25,30 @@ START_SECONDS = 20.0
 _PROBE_SECONDS = 1.0
 # A port found free can be taken by another before the engine binds it.
 _PORT_ATTEMPTS = 5
+_PORTS = (20_000, 32_000)
+_PORT_TRIES = 100
 
 
 def free_port(host: str = HOST) -> int:
-    """Return a TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nobody listens on at this moment.
+
+    It is below those that systems give to outgoing connections (from 32768 on Linux), so that none of them takes it
+    between this answer and the bind.
+
+    Raises:
+        OSError: hundred ports in a row are taken.
+    """
+    for attempt in range(_PORT_TRIES):
+        port = random.randrange(*_PORTS)  # noqa: S311  no secret
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                if attempt == _PORT_TRIES - 1:
+                    raise
+            else:
+                break
+    return port
 
 
 class Engine(ABC):

@@ -108,6 +108,20 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
         database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("database") / "tests.sqlite3")
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Before the test database goes, end the sessions that our threads hold: PostgreSQL drops none in use."""
+    yield
+    if _on_postgres():
+        from django.db import connection
+
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+
 @pytest.fixture
 def valkey() -> Iterator[Valkey]:
     """The run's Valkey, emptied."""
@@ -117,6 +131,10 @@ def valkey() -> Iterator[Valkey]:
     yield engine
     if not engine.running:
         engine.start()
+
+
+def _on_postgres() -> bool:
+    return "postgresql" in settings.DATABASES["default"]["ENGINE"]
 
 
 def chromium() -> str | None:
@@ -235,12 +253,11 @@ def _make_postgres_database() -> str:
 @pytest.fixture(scope="session")
 def make_hermes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Hermes]:
     """Return a function that makes a Hermes of its own, not started yet; arguments are environment variables."""
-    on_postgres = "postgresql" in settings.DATABASES["default"]["ENGINE"]
 
     def make(**overrides: str) -> Hermes:
         directory = tmp_path_factory.mktemp("hermes")
         return Hermes(
-            directory, without_foreign(dict(os.environ)), _make_postgres_database if on_postgres else None, overrides
+            directory, without_foreign(dict(os.environ)), _make_postgres_database if _on_postgres() else None, overrides
         )
 
     return make

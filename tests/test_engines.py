@@ -13,7 +13,7 @@ import boto3
 import pytest
 import redis
 
-from hermes_site import aws_endpoint
+from hermes_site import aws_endpoint, engines
 from hermes_site.children import ChildError, ChildProcess
 from hermes_site.engines import AwsEndpoint, Valkey
 from tests.waiting import wait_until
@@ -189,3 +189,13 @@ def test_a_queues_own_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     create({"QueueName": "large", "Attributes": None}, "")
     create({"QueueName": "small", "Attributes": {"MaximumMessageSize": "1024"}}, "")
     assert [attributes["MaximumMessageSize"] for attributes in made] == ["1048576", "1024"]
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_could_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 20_000 <= engines.free_port() < 32_000
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(engines, "_PORTS", (taken, taken + 1))
+        with pytest.raises(OSError, match="in use"):
+            engines.free_port()
