@@ -11,6 +11,7 @@ from typing import Any
 import redis
 import redis.asyncio
 from django.conf import settings
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -30,7 +31,24 @@ def async_client() -> redis.asyncio.Redis:
         socket_timeout=ANSWER_SECONDS + settings.HERMES_DURABILITY_SECONDS,
         retry=AsyncRetry(NoBackoff(), 0),
     )
+    pool.connection_class = _with_honest_writes(pool.connection_class)
     return redis.asyncio.Redis.from_pool(pool)  # closes the pool with itself
+
+
+def _with_honest_writes(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return a kind of connection that says of a write to a broken one what every other failure says.
+
+    uvloop raises a RuntimeError where asyncio writes into the void, and nobody who waits for Redis expects one.
+    """
+
+    class Connection(connection_class):  # type: ignore[misc, valid-type]
+        async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+            try:
+                await super().send_packed_command(*arguments, **options)
+            except RuntimeError as error:
+                raise redis.ConnectionError(f"The connection broke before it was written to: {error}") from error
+
+    return Connection
 
 
 def sync_client(seconds: float, **options: Any) -> redis.Redis:

@@ -1,0 +1,31 @@
+"""What callers can rely on of our Redis clients, on the event loop that the production server has."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import redis
+import uvloop
+
+from hermes_site.engines import Valkey
+from notifications.stream.redis_client import async_client
+
+
+def test_a_write_to_a_connection_that_has_just_broken_is_a_failure_of_redis_on_uvloop_too(valkey: Valkey) -> None:
+    async def break_and_write() -> None:
+        client = async_client()
+        connection = await client.connection_pool.get_connection()
+        try:
+            # As when the other side resets it between the pool's own look and our write.
+            connection._writer.transport.abort()
+            await asyncio.sleep(0.05)
+            with pytest.raises(redis.ConnectionError):
+                await connection.send_command("PING")
+        finally:
+            await client.connection_pool.release(connection)
+        assert await client.ping()
+        await client.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(break_and_write())
