@@ -136,6 +136,9 @@ class Checker:
     def _judge_died(self, event: Event) -> None:
         self._broken(f"{event['process']} ended by itself with {event['code']}")
 
+    def _judge_unexpected(self, event: Event) -> None:
+        self._broken(f"{event['process']} logged {event['count']} times: {event['what']}")
+
     # ── Members ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _judge_joining(self, event: Event) -> None:
         member = self._members.setdefault(event["client"], Member((event["stage"], event["room"]), event["user"]))

@@ -31,6 +31,8 @@ CALM_SECONDS = 120.0
 QUEUE_SECONDS = 60.0  # five times the visibility
 HEAD_SECONDS = 40.0
 REGISTRY_SECONDS = 90.0  # guarantee 8
+# What no outage excuses in a log: an error that nobody had thought of.
+UNEXPECTED = ("Exception in ASGI application", "was never retrieved", "was never awaited", "Fatal Python error")
 MEMBERS = (
     ("alice-1", "development", "acme", "alice", False),
     ("alice-2", "development", "acme", "alice", True),
@@ -127,6 +129,10 @@ class Run:
             for n in await asyncio.to_thread(self.world.dead_marks, _mark):
                 self.recorder.write("dead", n=n)
             await self.world.close()
+            for name, process in self.world.processes.items():
+                for phrase in UNEXPECTED:
+                    if count := process.log_text().count(phrase):
+                        self.recorder.write("unexpected", process=name, what=phrase, count=count)
             self.recorder.close()
         events = checker.read(self.recorder.path)
         told = Counter(

@@ -164,6 +164,10 @@ CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
         lambda events: [*events, {"event": "died", "process": "relay", "code": 1}],
         "ended by itself",
     ),
+    "an error that nobody had thought of": (
+        lambda events: [*events, {"event": "unexpected", "process": "server-0", "what": "Exception", "count": 2}],
+        "server-0 logged 2 times",
+    ),
     "a calm in which it did not settle": (
         lambda events: [*events, {"event": "unsettled", "what": "the queue is empty"}],
         "did not settle",
