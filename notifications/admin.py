@@ -105,6 +105,10 @@ class RoomAdmin(TakesAuthority):
     inlines = (MembersOfRoom,)
     actions = ("send_test_message",)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> tuple[str, ...]:
+        """Keep the code of a room that exists: with another one it would be another room to producers and tokens."""
+        return () if obj is None else ("code",)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
         """Count the members of the rooms on the page by their index, not by a join that groups all rooms."""
         counted = Membership.objects.filter(room=OuterRef("pk")).order_by().values("room")

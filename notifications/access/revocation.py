@@ -21,7 +21,7 @@ from notifications.access import commands, token_store, tokens
 from notifications.access.commands import Command, Disconnect, Revoke, SignOut
 from notifications.conf import Stage
 from notifications.exceptions import HistoryUnavailable
-from notifications.models import Membership
+from notifications.models import Membership, Room
 from notifications.stream import publish
 from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.message import Message
@@ -59,6 +59,21 @@ def disconnect(stage_name: str, connection_id: str) -> None:
     """Close one connection; its client may come back at once."""
     for stage in _stages([stage_name]):
         _command(stage, Disconnect(connection_id))
+
+
+def on_membership_changed(instance: Membership, **signal: Any) -> None:
+    """Receive Django's `pre_save`: a membership that becomes another user's or another room's ends the old one."""
+    old = Membership.objects.filter(pk=instance.pk).select_related("room").first() if instance.pk else None
+    if old is not None and (old.user_id, old.room_id) != (instance.user_id, instance.room_id):
+        revoke(str(old.user_id), old.room.code)
+
+
+def on_room_changed(instance: Room, **signal: Any) -> None:
+    """Receive Django's `pre_save`: a room with another code is another room to every token and history."""
+    old = Room.objects.filter(pk=instance.pk).first() if instance.pk else None
+    if old is not None and old.code != instance.code:
+        for membership in old.memberships.all():
+            revoke(str(membership.user_id), old.code)
 
 
 def on_membership_deleted(instance: Membership, **signal: Any) -> None:

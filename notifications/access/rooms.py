@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 
 from notifications.exceptions import Unavailable
 from notifications.models import Room
@@ -42,7 +42,7 @@ async def may_send(room_id: str) -> bool:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             allowed = await asyncio.get_running_loop().run_in_executor(_threads, _read, room_id)
-    except (DatabaseError, TimeoutError) as error:
+    except (Error, TimeoutError) as error:
         raise Unavailable(f"room {room_id!r}: the database does not answer: {type(error).__name__}") from error
     if len(_cache) >= CACHE_ROOMS:
         _cache.clear()

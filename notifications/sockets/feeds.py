@@ -41,6 +41,8 @@ class Feeds:
         self._opening: dict[Key, asyncio.Task[Feed]] = {}
         self._filling: dict[Feed, asyncio.Task[bool]] = {}
         self._extending: dict[Feed, asyncio.Task[None]] = {}
+        self._lacking: set[Feed] = set()
+        self._new: set[Feed] = set()
         self._held: dict[Key, int] = {}
         self._dirty: set[Feed] = set()
         self._readers = asyncio.Semaphore(READERS)
@@ -110,14 +112,31 @@ class Feeds:
     def fill(self, feed: Feed) -> asyncio.Task[bool]:
         """Ask the history for what a feed lacks; one read at a time, however many ask.
 
+        A read that is under way may have been answered before what this caller knows of came about: it is followed
+        by another one, and what fails is tried again at the follower's next look.
+
         Returns:
-            A task whose result is whether the history answered.
+            A task whose result is whether the history answered a read that began after this call.
         """
+        self._lacking.add(feed)
         task = self._filling.get(feed)
         if task is None:
             task = self._filling[feed] = asyncio.create_task(self._fill(feed), name="hermes-fill")
             task.add_done_callback(lambda _: self._filling.pop(feed, None))
         return task
+
+    def fill_again(self) -> None:
+        """Ask once more for what could not be read; called at each look of the follower."""
+        for feed in self._lacking - self._filling.keys():
+            self.fill(feed)
+
+    def take_new(self) -> set[Feed]:
+        """Return the feeds opened since the last call, whose heads must be compared once.
+
+        What is appended while a room is being opened may be hinted before its feed is there to take it.
+        """
+        new, self._new = self._new, set()
+        return new
 
     async def fill_now(self, feed: Feed) -> None:
         """Wait until a feed is where its history is.
@@ -141,6 +160,8 @@ class Feeds:
             if feed.connections or feed.is_kept or key in self._held or feed in self._filling:
                 continue
             del self._feeds[key]
+            self._lacking.discard(feed)
+            self._new.discard(feed)
             try:
                 # Who opens the room again meanwhile is served after us: the layer does one thing at a time.
                 await self._layer.group_discard(keys.group_name(*key), self._channel)
@@ -173,13 +194,15 @@ class Feeds:
         stage, room_id = key
         if not self._channel:
             raise HistoryUnavailable("the channel layer has not answered yet")
-        # In this order: what is appended after the read is hinted to us, what was before is in what we read.
+        # In this order: what is appended after the read is hinted to us, what was before is in what we read. What
+        # comes in the moment before the feed is there to take its hint, `take_new` is for.
         try:
             await self._layer.group_add(keys.group_name(stage, room_id), self._channel)
         except Exception as error:  # the layer's library names no exceptions of its own
             raise HistoryUnavailable(f"the channel layer does not answer: {type(error).__name__}: {error}") from error
         head = await self._history.open(stage, room_id)
         feed = self._feeds[key] = self._make(stage, room_id, head)
+        self._new.add(feed)
         return feed
 
     async def _extend_back(self, feed: Feed) -> None:
@@ -190,18 +213,28 @@ class Feeds:
 
     async def _fill(self, feed: Feed) -> bool:
         try:
-            async with self._readers:
-                asked_at = feed.head
-                page = await self._history.read(feed.stage, feed.room_id, asked_at.seq)
-                if not feed.adopt(page, asked_at):
-                    await self._history.open(feed.stage, feed.room_id)
-                    feed.restart(await self._history.read(feed.stage, feed.room_id))
-                    logger.warning("Room %r: its history is another one than before; clients were told.", feed.room_id)
+            while feed in self._lacking:
+                async with self._readers:
+                    self._lacking.discard(feed)  # whoever asks from now on has it read again
+                    await self._read(feed)
+                self.mark(feed)
         except HistoryUnavailable as error:
+            self._lacking.add(feed)
             logger.warning("Room %r: %s", feed.room_id, error)
             return False
-        self.mark(feed)
+        except Exception:
+            self._lacking.add(feed)
+            logger.exception("Room %r: what its history said could not be taken.", feed.room_id)
+            return False
         return True
+
+    async def _read(self, feed: Feed) -> None:
+        asked_at = feed.head
+        page = await self._history.read(feed.stage, feed.room_id, asked_at.seq)
+        if not feed.adopt(page, asked_at):
+            await self._history.open(feed.stage, feed.room_id)
+            feed.restart(await self._history.read(feed.stage, feed.room_id))
+            logger.warning("Room %r: its history is another one than before; clients were told.", feed.room_id)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, set()

@@ -51,14 +51,15 @@ class Follower:
 
     async def look(self) -> None:
         """Look once, and begin to fill the feeds that lack something."""
+        must_compare, self._must_compare = self._must_compare, False
+        new = self._feeds.take_new()
         try:
-            if self._must_compare:
-                await self._compare_heads(self._feeds)
+            await self._compare_heads(self._feeds if must_compare else new)
             for stage in settings.HERMES_STAGES:
                 await self._look_at(stage)
-            self._must_compare = False
+            self._feeds.fill_again()
         except HistoryUnavailable as error:
-            if not self._must_compare:
+            if not must_compare:
                 logger.warning("The hub cannot look at the histories: %s", error)
             self._must_compare = True
 

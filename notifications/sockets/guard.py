@@ -67,6 +67,7 @@ class Guard:
         self._connections = connections
         self._authorizer = authorizer
         self._revoked: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._signed_out: dict[tuple[str, str], float] = {}
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
         self._is_blind = False
         self._obeying_since: dict[str, float] = {}
@@ -99,17 +100,21 @@ class Guard:
                 for connection in self._of(stage, user_id, room_id):
                     self.check_joined(connection)
             case SignOut(session):
+                self._signed_out[(stage, session)] = time.monotonic()
                 for connection in self._connections():
-                    if connection.grant.stage == stage and session and connection.grant.session == session:
-                        connection.close(Close.REVOKED, "signed out")
+                    if (connection.grant.stage, connection.grant.session) == (stage, session):
+                        self.check_joined(connection)
             case Disconnect(connection_id):
                 for connection in self._connections():
                     if connection.grant.stage == stage and connection.id == connection_id:
                         connection.close(Close.DISCONNECTED, "disconnected")
 
     def check_joined(self, connection: Connection) -> None:
-        """Close a connection whose token was revoked after its row was read; called when it has been registered."""
+        """Close a connection whose authority was taken back after it was granted; called once it is registered."""
         grant = connection.grant
+        if grant.session and (grant.stage, grant.session) in self._signed_out:
+            connection.close(Close.REVOKED, "signed out")
+            return
         revoked = self._revoked.get((grant.stage, connection.user, grant.room_id))
         if revoked is not None and (grant.issued_at is None or grant.issued_at <= revoked[1]):
             connection.close(Close.REVOKED, "revoked")
@@ -127,7 +132,9 @@ class Guard:
             return
         self._sweep_at = now + SWEEP_SECONDS
         self._revoked = {key: value for key, value in self._revoked.items() if now - value[0] < REMEMBER_SECONDS}
+        self._signed_out = {key: at for key, at in self._signed_out.items() if now - at < REMEMBER_SECONDS}
         for name, stage in settings.HERMES_STAGES.items():
+            asked_at = time.time()
             members = {(c.user, c.grant.room_id) for c in self._connections() if c.grant.stage == name}
             if not members:
                 continue
@@ -140,12 +147,13 @@ class Guard:
                     logger.warning("Deleted rows are not noticed now: %s", error)
                 self._is_blind = True
                 continue
-            self._judge(name, rows)
+            self._judge(name, rows, asked_at)
 
-    def _judge(self, stage: str, rows: dict[tuple[str, str], Row]) -> None:
+    def _judge(self, stage: str, rows: dict[tuple[str, str], Row], asked_at: float) -> None:
         for connection in self._connections():
             row = rows.get((connection.user, connection.grant.room_id))
-            if row is None or connection.grant.stage != stage:
+            # Who joined meanwhile was let in by a newer row than these.
+            if row is None or connection.grant.stage != stage or connection.grant.checked_at > asked_at:
                 continue
             try:
                 judge_row(row, connection.grant.issued_at)

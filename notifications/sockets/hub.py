@@ -74,6 +74,7 @@ class Hub:
             "follow": self._follower.run,
             "time": self._keep_time,
             "guard": self._keep_guard,
+            "rooms": self._keep_rooms,
         }
         self._tasks = [asyncio.create_task(_forever(name, loop), name=f"hermes-{name}") for name, loop in loops.items()]
         try:  # so that the first connection finds the channel layer subscribed
@@ -112,7 +113,8 @@ class Hub:
         except TimeoutError as error:
             raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
         # From here on nothing waits, so that no entry can slip between the replay and what comes live.
-        if len(feed.by_user.get(connection.user, ())) >= settings.HERMES_CONNECTIONS_PER_USER:
+        open_ones = sum(not each.is_closing for each in feed.by_user.get(connection.user, ()))
+        if open_ones >= settings.HERMES_CONNECTIONS_PER_USER:
             raise TooManyConnections(f"{settings.HERMES_CONNECTIONS_PER_USER} connections are open")
         feed.flush()
         if malformed:
@@ -185,23 +187,25 @@ class Hub:
         listening.set()
         count = 0
         while True:
-            # Never with a deadline around it: a cancelled receive unsubscribes the channel.
-            hint = await self._layer.receive(channel)
             try:
+                # Never with a deadline around it: a cancelled receive unsubscribes the channel.
+                hint = await self._layer.receive(channel)
                 feed = self._feeds.get((hint["stage"], hint["room"]))
                 if feed is not None:
                     if not feed.take(from_hint(hint), hint["seq"]):
                         self._feeds.fill(feed)
                     self._feeds.mark(feed)
-            except (KeyError, TypeError, ValueError):
-                # Another release's hint, perhaps; the follower finds what it spoke of.
-                logger.warning("A hint was not understood and is ignored.")
+            except Exception as error:
+                # Another release's hint, perhaps, or no hint at all; the follower finds what it spoke of. A new
+                # channel would leave this one behind in the layer, filling up with hints that nobody reads.
+                logger.warning("A hint was not understood and is ignored: %s", type(error).__name__)
+                await asyncio.sleep(0)
             count += 1
             if count % HINTS_A_TURN == 0:
                 await asyncio.sleep(0)
 
     async def _keep_time(self) -> None:
-        """Once a second: pings in their turn, tokens that end, readers that stall, rooms that nobody is in."""
+        """Once a second: pings in their turn, tokens that end, readers that stall. It waits for nobody."""
         second = 0
         while True:
             await asyncio.sleep(1.0)
@@ -214,6 +218,11 @@ class Hub:
                 connection.keep_time(now)
                 if hash(connection) % interval == second % interval:
                     self._ping(connection, pings)
+
+    async def _keep_rooms(self) -> None:
+        """Once a second: leave the rooms that nobody is in."""
+        while True:
+            await asyncio.sleep(1.0)
             await self._feeds.close_empty()
 
     async def _keep_guard(self) -> None:

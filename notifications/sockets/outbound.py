@@ -113,7 +113,8 @@ class RawOutbound:
     def ping(self) -> None:
         """See `Outbound.ping`."""
         self._written += len(PING_FRAME)
-        self._socket.write(PING_FRAME)
+        if self._socket.write(PING_FRAME) > self._max_bytes:
+            self._cut()
 
     def close(self, code: int, reason: str) -> None:
         """See `Outbound.close`."""
@@ -123,7 +124,7 @@ class RawOutbound:
         """See `Outbound.check_progress`."""
         waiting = self._socket.buffered()
         taken = self._written - waiting
-        if not waiting or taken != self._taken:
+        if not waiting or taken > self._taken:
             self._taken, self._stalled_since = taken, None
         elif self._stalled_since is None:
             self._stalled_since = now
@@ -200,6 +201,8 @@ class QueuedOutbound:
         except Exception:
             logger.exception("A connection's writer failed; the connection is closed.")
             self._on_cut(Close.UNAVAILABLE)
+            with contextlib.suppress(Exception):  # it has just failed, and may again; then TCP ends it
+                await self._send({"type": "websocket.close", "code": int(Close.UNAVAILABLE), "reason": "unavailable"})
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ SEND_BUFFER = 128 * 1024  # bytes in the kernel per socket; without a limit Linu
 USER_TIMEOUT_MS = 20_000  # unacknowledged writes end a connection whose peer is gone without a word
 DRAIN_SECONDS = 5.0
 DRAIN_VARIABLE = "HERMES_SERVE_DRAIN_SECONDS"  # set by `serve --drain-seconds` for the workers that it spawns
+PONG_BUFFER = 64 * 1024  # bytes that may wait before a client's pings go unanswered
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
 
@@ -52,6 +53,16 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[RAW_EXTENSION] = self
+
+    def handle_ping(self) -> None:
+        """Answer a client's ping, unless it does not read our answers: then they would pile up without end.
+
+        RFC 6455, section 5.5.3, lets pongs be skipped.
+        """
+        if self.transport.get_write_buffer_size() <= PONG_BUFFER:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # the pong that was prepared is thrown away
 
     def write(self, data: bytes) -> int:
         """Hand whole frames to the transport; see `outbound.RawSocket`."""

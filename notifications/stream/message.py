@@ -1,6 +1,6 @@
 """Message: what a producer put on SQS, checked and encoded once. Made by intake.envelope and sockets, taken by publish.
 
-Pure. The rules of DESIGN section 5 that hold for every payload live here, so that the queue and the browser's
+Pure. The rules of docs/protocol.md that hold for every payload live here, so that the queue and the browser's
 `sendMessage` cannot differ in what they let in.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from notifications.exceptions import MessageRefused
 
-MAX_DEPTH = 32  # DESIGN section 5; a browser's JSON.parse recurses too
+MAX_DEPTH = 32  # docs/protocol.md; a browser's JSON.parse recurses too
 MAX_IDENTIFIER = 128  # characters; a DynamoDB sort key holds 1,024 bytes and gets a prefix
 MAX_ADDRESSEES = 1_000
 RESERVED_TYPE = "hermes."  # a producer that could use it could forge control frames

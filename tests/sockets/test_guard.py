@@ -67,6 +67,30 @@ async def test_a_deleted_user_loses_every_room(serving: Serving) -> None:
         assert (await close_of(socket))[0] == 4403
 
 
+async def test_a_membership_that_becomes_another_s_ends_the_old_one(serving: Serving) -> None:
+    alice, token = await member(serving)
+    bob, _ = await member(serving, "globex")
+    async with serving.connect(token) as socket:
+        await control(socket, "hello")
+        membership = await alice.memberships.aget()
+        await membership.asave()
+        membership.user = bob
+        await membership.asave()
+        assert await close_of(socket) == (4403, "revoked")
+
+
+async def test_a_room_that_gets_another_code_is_another_room(serving: Serving) -> None:
+    _, token = await member(serving, "tenant")
+    async with serving.connect(token) as socket:
+        await control(socket, "hello")
+        room = await Room.objects.aget(code="tenant")
+        room.name = "Tenant"
+        await room.asave()
+        room.code = "tenant-2"
+        await room.asave()
+        assert await close_of(socket) == (4403, "revoked")
+
+
 async def test_who_is_still_a_member_comes_back_with_a_newer_token(serving: Serving) -> None:
     alice, token = await member(serving)
     async with serving.connect(token) as socket:
@@ -93,6 +117,24 @@ async def test_signing_out_closes_that_session_s_connections_only(serving: Servi
         assert await close_of(signed_out) == (4403, "signed out")
         await serving.publish(1)
         assert (await heard(other))["seq"] == 1
+
+
+async def test_a_join_under_way_does_not_outlive_its_session(serving: Serving) -> None:
+    hub = await serving.hubs.running()
+    stage = serving.stage
+    token = tokens.issue(stage, "alice", "acme", now=time.time(), ttl=600, session=tokens.session_tag("key", stage))
+    serving.token()
+    grant = await hub.authorizer.authorize(stage, token)
+    async with serving.connect(serving.token("bob")) as bob:
+        await control(bob, "hello")
+        await sync_to_async(revocation.sign_out)("key")
+        async with asyncio.timeout(5):
+            while not hub._guard._signed_out:
+                await asyncio.sleep(0.01)
+        connection = serving.connection(grant)
+        await hub.join(connection, None)
+        assert connection.close_code == 4403
+        hub.leave(connection, None)
 
 
 async def test_an_operator_disconnects_one_connection_and_it_may_come_back(serving: Serving) -> None:

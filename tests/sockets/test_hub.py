@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from channels.layers import get_channel_layer
+from django.conf import settings as settings_module
 
 from hermes_site.engines import Valkey
 from notifications.exceptions import Unavailable
@@ -34,6 +35,20 @@ async def hub(valkey: Valkey, provisioned: Any) -> AsyncIterator[Hub]:
     yield running
     await running.stop()
     await get_channel_layer().flush()
+
+
+@pytest.fixture
+def connect(connect: Connect, provisioned: Any) -> Connect:
+    """Makes connections of members who have their row: the guard looks at the rows of everybody who is connected."""
+
+    def make(user: str = "alice", room: str = "acme", **options: Any) -> Connection:
+        connection = connect(user, room, **options)
+        stage = settings_module.HERMES_STAGES[connection.grant.stage]
+        row = {"user_id": {"S": user}, "room_id": {"S": room}, "token": {"S": "what the authorizer has accepted"}}
+        provisioned.dynamodb.put_item(TableName=stage.tokens_table, Item=row)
+        return connection
+
+    return make
 
 
 async def until(predicate: Callable[[], Any], seconds: float = 10) -> None:

@@ -75,6 +75,27 @@ async def test_a_reader_that_stalls_is_cut_and_its_neighbours_notice_nothing(
         assert (await heard(bob))["seq"] == 41
 
 
+async def test_a_reader_that_only_pings_is_cut_as_well(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pongs must neither pile up nor pass for progress."""
+    monkeypatch.setattr(outbound, "STALL_SECONDS", 1.0)
+    hub = await serving.hubs.running()
+    _, writer = await stalled_client(serving, serving.token("alice"))
+    await until(lambda: len(hub._connections) == 1)
+    (stalled,) = hub._connections
+    (protocol,) = serving.server.server_state.connections
+    for number in range(1, 13):
+        await serving.publish(number, data='"' + "x" * 50_000 + '"')
+    ping = bytes((0x89, 0x80 | 125)) + b"\0\0\0\0" + b"p" * 125
+    deadline = time.monotonic() + 20
+    while hub._connections:
+        assert time.monotonic() < deadline, "it was never cut"
+        assert protocol.transport.get_write_buffer_size() < 2 * 1024 * 1024
+        writer.write(ping * 100)
+        await asyncio.sleep(0.01)
+    assert stalled.close_code == 4108
+    writer.close()
+
+
 async def test_nothing_is_written_after_the_close_frame(serving: Serving) -> None:
     async with serving.connect(serving.token()) as alice:
         await control(alice, "hello")

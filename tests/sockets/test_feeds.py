@@ -1,0 +1,176 @@
+"""Feeds and follower where answers come late or not at all: nothing stays undelivered, and no loss is made up.
+
+The history here is a made-up one whose answers can be held back, because a real one does not let itself be caught in
+the moment between its answer and our reading it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from notifications.exceptions import HistoryUnavailable
+from notifications.sockets.feeds import Feeds
+from notifications.sockets.follower import Follower
+from notifications.stream import keys
+from notifications.stream.entry import Entry
+from notifications.stream.position import Position, Resume
+from notifications.stream.replies import Activity, Page
+from tests.sockets.scene import chain
+
+ROOM = ("development", "acme")
+
+
+class Layer:
+    """A channel layer that takes everything and sends nothing."""
+
+    async def group_add(self, group: str, channel: str) -> None:
+        pass
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        pass
+
+
+class HeldHistory:
+    """The history of every room, with answers that can fail or be held back."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.failures: list[Exception] = []
+        self.hold: asyncio.Event | None = None
+        self.hold_open: asyncio.Event | None = None
+
+    @property
+    def head(self) -> Position:
+        return self.entries[-1].position if self.entries else Position("e1", 0, "")
+
+    def add(self) -> Entry:
+        self.entries += chain(len(self.entries) + 1, len(self.entries) + 1)
+        return self.entries[-1]
+
+    async def open(self, stage: str, room_id: str) -> Position:
+        position = self.head
+        if self.hold_open is not None:
+            await self.hold_open.wait()
+        return position
+
+    async def heads(self, stage: str, room_ids: Sequence[str]) -> list[Position]:
+        return [self.head for _ in room_ids]
+
+    async def read(self, stage: str, room_id: str, after: int = 0) -> Page:
+        if self.failures:
+            raise self.failures.pop()
+        page = Page(self.head, [entry for entry in self.entries if entry.seq > after], 1)
+        if self.hold is not None:
+            await self.hold.wait()
+        return page
+
+    async def activity(self, stage: str, cursors: dict[int, bytes | None]) -> dict[int, Activity]:
+        end = str(len(self.entries)).encode()
+        return {
+            partition: Activity(end, {} if cursor in {None, end} else {"acme": self.head}, overrun=False)
+            for partition, cursor in cursors.items()
+        }
+
+
+class Scene:
+    """Feeds and a follower on a history that can be held."""
+
+    def __init__(self) -> None:
+        self.history = HeldHistory()
+        history: Any = self.history
+        self.feeds = Feeds(history, Layer())
+        self.follower = Follower(self.feeds, history)
+
+    async def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            await self.follower.look()
+            await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def scene() -> Any:
+    made = Scene()
+    await made.feeds.listen_on("channel")
+    yield made
+    await made.feeds.stop()
+
+
+@pytest.mark.parametrize("failure", [HistoryUnavailable("a blip"), ZeroDivisionError("a defect")])
+async def test_a_read_that_failed_is_tried_again_at_the_next_look(scene: Scene, failure: Exception) -> None:
+    feed = await scene.feeds.reach(ROOM, None)
+    await scene.look(2)
+    scene.history.add()
+    scene.history.failures = [failure]
+    await scene.look(2)
+    assert not scene.history.failures
+    assert feed.head.seq == 1
+
+
+async def test_who_asks_while_a_read_is_under_way_gets_a_newer_one(scene: Scene) -> None:
+    feed = await scene.feeds.reach(ROOM, None)
+    await scene.look(2)
+    scene.history.add()
+    scene.history.hold = asyncio.Event()
+    scene.feeds.fill(feed)
+    await scene.settle()
+    late = scene.history.add()  # after Redis answered, before the answer was read
+    assert not feed.take([late], 2)
+    scene.feeds.fill(feed)
+    release, scene.history.hold = scene.history.hold, None
+    release.set()
+    await scene.settle()
+    assert feed.head.seq == 2
+
+
+async def test_a_client_ahead_of_a_read_under_way_is_told_of_no_loss(scene: Scene) -> None:
+    scene.history.add()
+    feed = await scene.feeds.reach(ROOM, None)
+    scene.history.hold = asyncio.Event()
+    scene.feeds.fill(feed)
+    await scene.settle()
+    seen = scene.history.add().position
+    joining = asyncio.create_task(scene.feeds.reach(ROOM, seen))
+    await scene.settle()
+    release, scene.history.hold = scene.history.hold, None
+    release.set()
+    assert (await joining).resume(seen) == Resume(after=2)
+
+
+async def test_an_entry_appended_while_its_room_is_opened_is_found_at_the_next_look(scene: Scene) -> None:
+    same = keys.partition("acme")
+    neighbour = next(room for room in map(str, range(10_000)) if keys.partition(room) == same)
+    await scene.feeds.reach(("development", neighbour), None)
+    await scene.look(2)
+    scene.history.hold_open = asyncio.Event()
+    opening = asyncio.create_task(scene.feeds.reach(ROOM, None))
+    await scene.settle()
+    scene.history.add()
+    assert scene.feeds.get(ROOM) is None, "its hint finds no feed"
+    await scene.look()
+    scene.history.hold_open.set()
+    feed = await opening
+    assert feed.head.seq == 0
+    await scene.look()
+    assert feed.head.seq == 1
+
+
+async def test_a_room_that_was_closed_is_not_asked_for_again(scene: Scene) -> None:
+    feed = await scene.feeds.reach(ROOM, None)
+    scene.history.failures = [HistoryUnavailable("a blip")]
+    with pytest.raises(HistoryUnavailable):
+        await scene.feeds.fill_now(feed)
+    await scene.settle()
+    await scene.feeds.close_empty()
+    asked: list[Any] = []
+    read: Callable[..., Any] = scene.history.read
+    scene.history.read = lambda *a: asked.append(a) or read(*a)  # type: ignore[method-assign]
+    await scene.look()
+    assert asked == []
