@@ -130,3 +130,14 @@ def test_the_second_signal_ends_it_at_once_and_loses_nothing(
         time.sleep(0.05)
     assert exit_code(relay, 2) == 128 + signal.SIGTERM, relay.log_tail()
     assert queues.held(stage.queue_name) == 1, "it comes again when its visibility ends"
+
+
+def test_an_sqs_that_hangs_does_not_outlast_the_grace_period(start: Start, queues: Sqs) -> None:
+    relay = start("--grace-seconds", str(GRACE))
+    queues.engine.suspend()
+    try:
+        relay.send_signal(signal.SIGTERM)
+        assert exit_code(relay, GRACE + 3) == 0, relay.log_tail()
+    finally:
+        queues.engine.resume()
+    assert "The relay has stopped." in relay.log_text()
