@@ -24,8 +24,8 @@ def table(result: Result) -> str:
     rows += [(f"· {name}", count) for name, count in sorted(result.faults.items())]
     rows += [
         ("Messages produced", counts["produced"]),
-        ("Deleted from SQS (acked)", counts["acked"]),
-        ("Dead letters", counts["dead"]),
+        ("Deleted from SQS (acked)", len(judged.acked)),
+        ("Dead letters", len(judged.dead)),
         ("Entries appended", counts["appended"]),
         ("Entries received by 8 members", counts["received"]),
         ("· shown", told["shown"]),

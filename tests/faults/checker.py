@@ -40,14 +40,16 @@ class Member:
 
 
 class Checker:
-    """Judges one run. `violations` says what broke, in sentences; `counts` what there was of each event."""
+    """Judges one run. `violations` says what broke, in sentences; `counts` what there was of each event; `acked` and
+    `dead` which messages left the queue, and which are dead letters."""
 
     def __init__(self) -> None:
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
         self._produced: dict[str, Event] = {}
         self._by_mid: dict[str, Event] = {}
-        self._dead: set[str] = set()
+        self.dead: set[str] = set()
+        self.acked: set[str] = set()
         self._placed: set[str] = set()
         self._ids: set[tuple[str, str, str]] = set()
         # Room, epoch, seq: every entry that ever stood there; more than one where the history forked.
@@ -67,7 +69,7 @@ class Checker:
         for event in everything:
             getattr(self, f"_judge_{event['event']}", _nothing)(event)
         for n, produced in self._produced.items():
-            if produced["by"] == "sqs" and n not in self._placed | self._dead:
+            if produced["by"] == "sqs" and n not in self._placed | self.dead:
                 self._broken(f"message {n} is neither in a history nor in the dead-letter queue")
             if produced["refused"] and n in self._placed:
                 self._broken(f"message {n} must be refused, and has a place")
@@ -83,7 +85,10 @@ class Checker:
             self._by_mid[mid] = event
 
     def _learn_dead(self, event: Event) -> None:
-        self._dead.add(event["n"])
+        self.dead.add(event["n"])
+
+    def _learn_acked(self, event: Event) -> None:
+        self.acked.add(event["mid"])
 
     def _learn_appended(self, event: Event) -> None:
         key = (event["stage"], event["room"])
@@ -118,7 +123,7 @@ class Checker:
 
     def _judge_acked(self, event: Event) -> None:
         produced = self._by_mid.get(event["mid"])
-        if produced is not None and produced["n"] not in self._placed | self._dead:
+        if produced is not None and produced["n"] not in self._placed | self.dead:
             self._broken(f"message {produced['n']} was deleted from SQS and is in no history and no dead-letter queue")
 
     def _judge_sent(self, event: Event) -> None:
