@@ -26,7 +26,7 @@ from notifications.sockets import follower as follower_module
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
 from notifications.sockets.hub import Hub
-from notifications.stream.entry import to_hint
+from notifications.stream.entry import from_hint, to_hint
 from notifications.stream.keys import group_name
 from notifications.stream.message import Message
 from notifications.stream.position import Position
@@ -69,6 +69,12 @@ class Process:
         """Have the follower look, unless its last look is still waiting for an answer."""
         if self.looking is None or self.looking.done():
             self.looking = asyncio.create_task(self.follower.look())
+
+    def ping(self) -> None:
+        """Tell everybody the position of their room."""
+        pings: dict[Any, Any] = {}
+        for connection in list(self.hub._connections):
+            self.hub._ping(connection, pings)
 
     async def end(self) -> None:
         tasks = [*self.tasks, *([self.looking] if self.looking else [])]
@@ -185,6 +191,31 @@ class Machine(RuleBasedStateMachine):
             self._do(self.processes[process].hear(hint))
             self.turn()
 
+    @precondition(lambda self: not self.world.is_down)
+    @rule(process=st.integers(0, 1), index=st.integers(0, 4), is_joining=st.booleans())
+    def hear_at_the_last_moment(self, process: int, index: int, is_joining: bool) -> None:
+        """A hint is taken and not handed on yet, when somebody joins or everybody is told the room's position."""
+        here, client = self.processes[process], self.clients[index]
+        if is_joining:
+            self._leave(client)
+        self._publish("acme", [None])
+        hint = here.hints.pop()
+
+        async def at_once() -> None:
+            feed = here.feeds.get((STAGE, hint["room"]))
+            if feed is None:
+                return
+            if not feed.take(from_hint(hint), hint["seq"]):
+                here.feeds.fill(feed)
+            if is_joining:
+                self._join(client, process)
+            else:
+                here.ping()
+            here.feeds.mark(feed)  # last, so that what was asked above comes first
+
+        self._do(at_once())
+        self.turn()
+
     @rule(process=st.integers(0, 1), index=indices)
     def drop(self, process: int, index: int) -> None:
         hints = self.processes[process].hints
@@ -255,10 +286,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(process=st.integers(0, 1))
     def ping(self, process: int) -> None:
-        hub = self.processes[process].hub
-        pings: dict[Any, Any] = {}
-        for connection in list(hub._connections):
-            hub._ping(connection, pings)
+        self.processes[process].ping()
         self.turn()
 
     @rule(process=st.integers(0, 1))
@@ -305,8 +333,8 @@ class Machine(RuleBasedStateMachine):
         connection = make_connection(client.user, client.room_id, v1=client.speaks_v1)
         client.connection, client.process, client.read = connection, process, 0
         position = None if is_malformed else client.position
-        hub = self.processes[process].hub
-        client.joining = self.loop.create_task(hub.join(connection, position, malformed=is_malformed))
+        joining = self.processes[process].hub.join(connection, position, malformed=is_malformed)
+        client.joining = self.loop.create_task(joining)
 
     def _joined(self, client: Client) -> None:
         task, client.joining = client.joining, None
