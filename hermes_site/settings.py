@@ -232,6 +232,9 @@ LOGGING = {
     }
     | {
         "uvicorn.error": {"level": "WARNING"},  # three lines a connection, and none of them ours
+        "channels_redis": {
+            "level": "CRITICAL"
+        },  # a traceback at each attempt while Redis is down; the hub says it once
         "botocore": {"level": "WARNING"},  # where it found its credentials, for every client
     },
 }

@@ -62,6 +62,9 @@ class Follower:
             if not must_compare:
                 logger.warning("The hub cannot look at the histories: %s", error)
             self._must_compare = True
+        except Exception:
+            self._must_compare = True  # whatever it was, what this look would have found is not lost
+            raise
 
     async def _look_at(self, stage: str) -> None:
         partitions = keys.partitions(feed.room_id for feed in self._feeds if feed.stage == stage)

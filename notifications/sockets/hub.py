@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import redis
 from channels.layers import get_channel_layer
 from django.conf import settings
 
@@ -181,8 +182,12 @@ class Hub:
 
     async def _receive(self, listening: asyncio.Event) -> None:
         """Take hints from the channel layer, for ever."""
-        channel = await self._layer.new_channel()
-        await self._feeds.listen_on(channel)
+        try:
+            channel = await self._layer.new_channel()
+            await self._feeds.listen_on(channel)
+        except (redis.RedisError, OSError) as error:  # tried again every second; the follower complains in words
+            logger.debug("The channel layer does not answer: %s", type(error).__name__)
+            return
         self._follower.compare_soon()
         listening.set()
         count = 0
