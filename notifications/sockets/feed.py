@@ -76,7 +76,7 @@ class Feed:
                 return False
             if entry.seq == self.head.seq + 1 and entry.prev == self.head.id:
                 self._queue(entry)
-            elif entry.seq > self.head.seq or self._contradicts(entry.position):
+            elif entry.seq > self.head.seq or self.contradicts(entry.position):
                 return False
         return head_seq <= self.head.seq
 
@@ -84,7 +84,7 @@ class Feed:
         """Whether a head that the history or its activity stream named holds nothing new for this feed."""
         if head is None or head.epoch != self.head.epoch:
             return False
-        return head.seq <= self.head.seq and not self._contradicts(head)
+        return head.seq <= self.head.seq and not self.contradicts(head)
 
     def adopt(self, page: Page, asked_at: Position) -> bool:
         """Take what a read of the history after this feed's position has found.
@@ -98,14 +98,14 @@ class Feed:
             followed: read it whole and call `restart`.
         """
         head = page.head
-        if head is None or head.epoch != self.head.epoch or head.seq < asked_at.seq or self._contradicts(head):
+        if head is None or head.epoch != self.head.epoch or head.seq < asked_at.seq or self.contradicts(head):
             return False
         if page.oldest > self.head.seq + 1:
             self._jump(page)
             return True
         for entry in page.entries:
             if entry.seq <= self.head.seq:
-                if self._contradicts(entry.position):
+                if self.contradicts(entry.position):
                     return False
             elif entry.seq == self.head.seq + 1 and entry.prev == self.head.id:
                 self._queue(entry)
@@ -225,7 +225,7 @@ class Feed:
         self.ring.append(entry)
         self.pending.append(entry)
 
-    def _contradicts(self, position: Position) -> bool:
+    def contradicts(self, position: Position) -> bool:
         """Whether this feed knows another id at a position's seq."""
         known = self.ring.id_at(position.seq)
         return known is not None and known != position.id

@@ -85,8 +85,8 @@ class Feeds:
                 await self.extend_back(feed)
             if position is None:
                 return feed
-            if position.epoch != feed.head.epoch or position.seq > feed.head.seq:
-                # The client has seen more than we have: another process was faster, or the history is another one.
+            if position.epoch != feed.head.epoch or position.seq > feed.head.seq or feed.contradicts(position):
+                # The client has seen what we have not: another process was faster, or the history is another one.
                 await self.fill_now(feed)
             if feed.needs_history(position):
                 await self.extend_back(feed)

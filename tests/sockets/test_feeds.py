@@ -19,7 +19,7 @@ from notifications.stream import keys
 from notifications.stream.entry import Entry
 from notifications.stream.position import Position, Resume
 from notifications.stream.replies import Activity, Page
-from tests.sockets.scene import chain
+from tests.sockets.scene import chain, make_entry
 
 ROOM = ("development", "acme")
 
@@ -142,6 +142,17 @@ async def test_a_client_ahead_of_a_read_under_way_is_told_of_no_loss(scene: Scen
     release, scene.history.hold = scene.history.hold, None
     release.set()
     assert (await joining).resume(seen) == Resume(after=2)
+
+
+async def test_a_client_that_saw_a_fork_before_we_did_is_told_of_no_loss(scene: Scene) -> None:
+    """It was connected to a process that had noticed it already."""
+    scene.history.add()
+    scene.history.add()
+    feed = await scene.feeds.reach(ROOM, Position("e1", 0, ""))
+    scene.history.entries = [*chain(1, 1), make_entry(2, "m1", id="n2")]
+    seen = scene.history.entries[-1].position
+    assert (await scene.feeds.reach(ROOM, seen)).resume(seen) == Resume(after=2)
+    assert feed.head == seen
 
 
 async def test_an_entry_appended_while_its_room_is_opened_is_found_at_the_next_look(scene: Scene) -> None:
