@@ -6,6 +6,8 @@ MINUTES ?= 10
 # Settings cannot be read without a secret key; each target that reads them gets one.
 CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The tests that start Hermes as processes, and browsers.
+PROCESSES := tests/browser tests/e2e tests/test_demo.py
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-postgres faults lint types format venv clean
 
@@ -32,7 +34,11 @@ types: .venv/.installed-dev ## types (mypy --strict)
 test-python: .venv/.installed-dev ## Python and browser tests with coverage
 	@sh .ci/chromium
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@# Two halves at once, each with engines of its own: most of the time either of them waits for processes of its own.
+	@mkdir -p var
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(PROCESSES) >var/test-processes.log 2>&1 & processes=$$!; \
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(PROCESSES:%=--ignore=%); status=$$?; \
+	wait $$processes || status=1; cat var/test-processes.log; exit $$status
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
