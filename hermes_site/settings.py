@@ -7,6 +7,7 @@ is not understood. What can only be judged together (missing secrets, stages tha
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -181,6 +182,18 @@ HERMES_REPLAY_BYTES = env.integer("HERMES_REPLAY_BYTES", 1024 * 1024, minimum=10
 HERMES_QUEUE_FRAMES = env.integer("HERMES_QUEUE_FRAMES", 512, minimum=16)
 HERMES_QUEUE_BYTES = env.integer("HERMES_QUEUE_BYTES", 1024 * 1024, minimum=65_536)
 HERMES_CONNECTIONS_PER_USER = env.integer("HERMES_CONNECTIONS_PER_USER", 20, minimum=1)
+# Whose X-Forwarded-For is believed: addresses or networks of proxies, or "direct" where clients connect themselves.
+HERMES_TRUSTED_PROXIES = env.words("HERMES_TRUSTED_PROXIES", [])
+if HERMES_TRUSTED_PROXIES != ["direct"]:
+    for _proxy in HERMES_TRUSTED_PROXIES:
+        try:
+            ipaddress.ip_network(_proxy)
+        except ValueError as _error:
+            raise ImproperlyConfigured(
+                f"HERMES_TRUSTED_PROXIES names {_proxy!r}: it lists addresses or networks (10.0.0.0/8), or is just "
+                f"'direct' where no proxy is in front ({_error})."
+            ) from _error
+HERMES_CONNECTIONS_PER_ADDRESS = env.integer("HERMES_CONNECTIONS_PER_ADDRESS", 0, minimum=0)
 HERMES_CLIENT_SEND = env.boolean("HERMES_CLIENT_SEND", True)
 HERMES_CLIENT_RATE = env.integer("HERMES_CLIENT_RATE", 10, minimum=1)
 HERMES_CLIENT_BURST = env.integer("HERMES_CLIENT_BURST", 20, minimum=1)

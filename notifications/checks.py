@@ -105,6 +105,13 @@ def _times() -> Iterator[CheckMessage]:
             hint="Hermes would refuse the tokens that it gives.",
             id="hermes.E011",
         )
+    if settings.HERMES_CONNECTIONS_PER_ADDRESS and not settings.HERMES_TRUSTED_PROXIES:
+        yield Error(
+            "HERMES_CONNECTIONS_PER_ADDRESS is set, and HERMES_TRUSTED_PROXIES does not say who tells addresses.",
+            hint="Set it to your proxies' addresses, or to 'direct' where there are none: everybody behind a proxy has its "
+            "address, and they would share one cap.",
+            id="hermes.E013",
+        )
     if settings.HERMES_MAX_RECEIVES == 1:
         yield Warning(
             "HERMES_MAX_RECEIVES=1 sends a message to the dead-letter queue after any single failure.",

@@ -91,9 +91,16 @@ class Hermes:
         self.aws.stop()
         self.valkey.stop()
 
-    def child(self, name: str, *arguments: str, port: int | None = None) -> ChildProcess:
-        """Return a `manage.py` command as a child that is not started yet; ``port`` changes which origins it allows."""
-        variables = dict(self.env)
+    def child(self, name: str, *arguments: str, port: int | None = None, **overrides: str) -> ChildProcess:
+        """Return a `manage.py` command as a child that is not started yet.
+
+        Args:
+            name: of its log.
+            arguments: of `manage.py`.
+            port: whose origins it allows instead of the server's.
+            overrides: environment variables that it alone has.
+        """
+        variables = {**self.env, **overrides}
         if port is not None:
             variables["HERMES_ALLOWED_ORIGINS"] = f"http://{HOST}:{port},http://localhost:{port}"
         log = self.directory / "log" / f"{name}.log"

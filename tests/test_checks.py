@@ -128,6 +128,15 @@ def test_e012_dead_letters_that_are_another_stage_s_messages(settings: Any) -> N
     assert ids(settings, GOOD, replace(OTHER, dlq_name=GOOD.queue_name)) == ["hermes.E012"]
 
 
+def test_e013_a_cap_per_address_without_knowing_addresses(settings: Any) -> None:
+    settings.HERMES_CONNECTIONS_PER_ADDRESS = 10
+    assert ids(settings, GOOD) == ["hermes.E013"]
+    settings.HERMES_TRUSTED_PROXIES = ["10.0.0.0/8"]
+    assert ids(settings, GOOD) == []
+    settings.HERMES_TRUSTED_PROXIES = ["direct"]
+    assert ids(settings, GOOD) == []
+
+
 def test_w001_a_single_receive(settings: Any) -> None:
     settings.HERMES_MAX_RECEIVES = 1
     (warning,) = found(settings, GOOD)

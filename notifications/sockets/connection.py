@@ -18,6 +18,9 @@ from notifications.stream.position import Position
 
 OVERDRAFT = 100  # frames that a client may send beyond its bucket before it is closed
 EXPIRING_SECONDS = 30  # a client is told this long before its token ends; it takes one request to refresh it
+# Tokens given in the same second end in the same second: their connections are closed over this many seconds after it,
+# so that the clients do not all come back at once. Less than a second, within which guarantee 6 wants them closed.
+END_JITTER = 0.8
 
 
 class Connection:
@@ -26,12 +29,15 @@ class Connection:
     Args:
         grant: what its token allows.
         speaks_v1: whether it gets control frames; the article's clients get entries and `error` frames only.
+        address: what its client's address counts as; empty where addresses are not counted.
     """
 
     __slots__ = (
         "_credit",
         "_credited_at",
+        "address",
         "close_code",
+        "ends_at",
         "expiring_sent",
         "grant",
         "id",
@@ -43,8 +49,10 @@ class Connection:
 
     outbound: Outbound
 
-    def __init__(self, grant: Grant, *, speaks_v1: bool) -> None:
+    def __init__(self, grant: Grant, *, speaks_v1: bool, address: str = "") -> None:
         self.grant = grant
+        self.ends_at = _end(grant)
+        self.address = address
         self.user = grant.user
         self.speaks_v1 = speaks_v1
         self.id = uuid.uuid4().hex
@@ -107,21 +115,22 @@ class Connection:
         return self._credit >= 0
 
     def keep_time(self, now: float) -> None:
-        """Tell a client that its token ends soon; close it when it has ended.
+        """Tell a client that its token ends soon; close it when it has ended, at `ends_at`.
 
         Args:
             now: unix seconds.
         """
         remaining = self.grant.expires_at - now
-        if remaining <= 0:
+        if now >= self.ends_at:
             self.close(Close.TOKEN, "expired")
         elif remaining <= EXPIRING_SECONDS and not self.expiring_sent:
             self.expiring_sent = True
-            self.control(protocol.control("expiring", {"expires_in_s": int(remaining)}))
+            self.control(protocol.control("expiring", {"expires_in_s": max(0, int(remaining))}))
 
     def refresh(self, grant: Grant) -> None:
         """Stay, with a grant that ends later."""
         self.grant = grant
+        self.ends_at = _end(grant)
         self.expiring_sent = False
         expires_in = int(grant.expires_at - time.time())
         self.control(protocol.control("refreshed", {"expires_in_s": expires_in}))
@@ -135,3 +144,8 @@ class Connection:
         """
         retry_after_ms = int(random.uniform(0, slot_seconds) * 1000)  # noqa: S311  spreading load, not a secret
         self.control(protocol.control("goodbye", {**protocol.place(position), "retry_after_ms": retry_after_ms}))
+
+
+def _end(grant: Grant) -> float:
+    """Unix seconds at which a connection by this grant is closed."""
+    return grant.expires_at + random.uniform(0, END_JITTER)  # noqa: S311  spreading load, not a secret

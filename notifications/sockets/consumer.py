@@ -21,7 +21,8 @@ from notifications.access.authorizer import SUBPROTOCOL
 from notifications.exceptions import ClientError, HistoryUnavailable, TokenRefused, Unavailable
 from notifications.sockets import protocol
 from notifications.sockets.connection import Connection
-from notifications.sockets.hub import Hub, HubOfLoop, TooManyConnections
+from notifications.sockets.crowd import TooManyConnections, subscriber_of
+from notifications.sockets.hub import Hub, HubOfLoop
 from notifications.sockets.outbound import RAW_EXTENSION, QueuedOutbound, RawOutbound
 from notifications.sockets.protocol import Close, Recent, Refresh, SendMessage
 from notifications.stream.message import Message
@@ -47,9 +48,9 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         self.scope = scope
         hub = await self._hubs.running()
         await receive()  # websocket.connect
-        connection = Connection(scope["hermes.grant"], speaks_v1=scope["hermes.v1"])
-        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if connection.speaks_v1 else None})
         raw = scope.get("extensions", {}).get(RAW_EXTENSION)
+        connection = Connection(scope["hermes.grant"], speaks_v1=scope["hermes.v1"], address=_address(scope))
+        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if connection.speaks_v1 else None})
         if raw is None:
             connection.outbound = QueuedOutbound(send, connection.on_cut)
         else:
@@ -125,6 +126,15 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
             )
         if grant.expires_at > time.time():
             connection.refresh(grant)
+
+
+def _address(scope: dict[str, Any]) -> str:
+    """Return what a client's address counts as: nothing, unless it is said who may tell us addresses.
+
+    Without that, everybody behind a proxy has the proxy's. `serve` has the server put the true one here.
+    """
+    client = scope.get("client")
+    return subscriber_of(client[0]) if client and settings.HERMES_TRUSTED_PROXIES else ""
 
 
 def _position(scope: dict[str, Any]) -> tuple[Position | None, bool]:

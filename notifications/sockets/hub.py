@@ -22,10 +22,11 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from notifications.access.authorizer import Authorizer
-from notifications.exceptions import HermesError, Unavailable
+from notifications.exceptions import Unavailable
 from notifications.registry.connections import Registry
 from notifications.sockets import protocol
 from notifications.sockets.connection import Connection
+from notifications.sockets.crowd import Crowd
 from notifications.sockets.feed import Feed
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
@@ -41,13 +42,11 @@ logger = logging.getLogger(__name__)
 
 HINTS_A_TURN = 32  # then others on the loop have their turn
 RESTART_SECONDS = 1.0
+TURN_SECONDS = 1.0
+END_STEP = 0.1  # s; how finely the ends of tokens are spread within a turn
 JOIN_SECONDS = 10.0
 STOP_SECONDS = 8.0
 CANCELLATIONS = 5
-
-
-class TooManyConnections(HermesError):
-    """This member has as many connections as one may have; the new one is refused with 4109."""
 
 
 class Hub:
@@ -57,6 +56,7 @@ class Hub:
         self._layer: Any = get_channel_layer()
         self._history = History()
         self._connections: set[Connection] = set()
+        self._crowd = Crowd()
         self._tasks: list[asyncio.Task[None]] = []
         self.publisher = Publisher(self._history)
         self.authorizer = Authorizer()
@@ -103,7 +103,7 @@ class Hub:
 
         Raises:
             Unavailable: the room's history cannot be opened or read now.
-            TooManyConnections: the member has as many as one may have.
+            TooManyConnections: its user or its address has as many as one may have.
         """
         grant = connection.grant
         try:
@@ -114,9 +114,7 @@ class Hub:
         except TimeoutError as error:
             raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
         # From here on nothing waits, so that no entry can slip between the replay and what comes live.
-        open_ones = sum(not each.is_closing for each in feed.by_user.get(connection.user, ()))
-        if open_ones >= settings.HERMES_CONNECTIONS_PER_USER:
-            raise TooManyConnections(f"{settings.HERMES_CONNECTIONS_PER_USER} connections are open")
+        self._crowd.admit(connection)
         feed.flush()
         if malformed:
             how = Resume(after=feed.ring.before.seq, lost=Lost.EPOCH)
@@ -126,6 +124,7 @@ class Hub:
             self._greet(connection, feed, how)
         feed.add(connection)
         self._connections.add(connection)
+        self._crowd.add(connection)
         self.registry.opened(connection.record)
         # Registered first, then judged again: a revocation in between is found here, a later one finds us.
         self._guard.check_joined(connection)
@@ -139,6 +138,7 @@ class Hub:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
+        self._crowd.remove(connection)
         feed = self._feed_of(connection)
         if feed is not None:  # the time-keeper closes empty feeds a little later: a reload comes right back
             feed.remove(connection)
@@ -212,8 +212,9 @@ class Hub:
     async def _keep_time(self) -> None:
         """Once a second: pings in their turn, tokens that end, readers that stall. It waits for nobody."""
         second = 0
+        ending: list[Connection] = []
         while True:
-            await asyncio.sleep(1.0)
+            await _keep_second(ending)
             second += 1
             now, loop_now = time.time(), asyncio.get_running_loop().time()
             interval = settings.HERMES_PING_SECONDS
@@ -223,6 +224,7 @@ class Hub:
                 connection.keep_time(now)
                 if hash(connection) % interval == second % interval:
                     self._ping(connection, pings)
+            ending = [each for each in self._connections if each.ends_at - now < TURN_SECONDS]
 
     async def _keep_rooms(self) -> None:
         """Once a second: leave the rooms that nobody is in."""
@@ -247,6 +249,18 @@ class Hub:
         if feed not in pings:
             pings[feed] = Batch([protocol.control("ping", protocol.place(feed.head))])
         connection.outbound.write(pings[feed])
+
+
+async def _keep_second(ending: list[Connection]) -> None:
+    """Wait for the next turn, and close meanwhile whose token ends within it."""
+    if not ending:
+        await asyncio.sleep(TURN_SECONDS)
+        return
+    for _ in range(round(TURN_SECONDS / END_STEP)):
+        await asyncio.sleep(END_STEP)
+        now = time.time()
+        for connection in ending:
+            connection.keep_time(now)
 
 
 async def _forever(name: str, loop: Callable[[], Awaitable[None]]) -> None:

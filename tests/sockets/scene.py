@@ -89,7 +89,7 @@ def make_connection(user: str = "alice", room: str = "acme", **options: Any) -> 
         session=options.get("session", ""),
         checked_at=time.time(),
     )
-    connection = Connection(grant, speaks_v1=options.get("v1", True))
+    connection = Connection(grant, speaks_v1=options.get("v1", True), address=options.get("address", ""))
     connection.outbound = Recorder()
     return connection
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 
-from notifications.sockets.connection import EXPIRING_SECONDS
+from notifications.sockets.connection import END_JITTER, EXPIRING_SECONDS
 from notifications.sockets.protocol import Close
 from notifications.stream.position import Position
 from tests.sockets.scene import Connect, recorder
@@ -54,8 +55,21 @@ def test_a_member_is_told_once_that_the_token_ends_and_refreshes_it(connect: Con
     assert 3590 <= recorder(alice).controls("refreshed")[0]["expires_in_s"] <= 3600
     alice.keep_time(soon + 60)
     assert recorder(alice).closed is None
-    alice.keep_time(now + 3600)
+    alice.keep_time(alice.grant.expires_at + END_JITTER)
     assert recorder(alice).closed == (4401, "expired")
+
+
+def test_tokens_of_one_second_do_not_end_their_connections_at_one_moment(connect: Connect) -> None:
+    members = [connect("alice", ttl=60) for _ in range(100)]
+    end = members[0].grant.expires_at
+    closed = []
+    for step in range(11):
+        for member in members:
+            member.keep_time(end - 0.001 + step * 0.1)
+        closed.append(sum(member.is_closing for member in members))
+    assert closed[0] == 0, "nobody before the end"
+    assert closed[-2] == 100, "everybody within a second after it"
+    assert all(after - before < 50 for before, after in itertools.pairwise(closed))
 
 
 def test_a_goodbye_spreads_the_returns(connect: Connect) -> None:

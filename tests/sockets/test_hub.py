@@ -16,7 +16,8 @@ from hermes_site.engines import Valkey
 from notifications.exceptions import Unavailable
 from notifications.models import Connection as Row
 from notifications.sockets.connection import Connection
-from notifications.sockets.hub import Hub, HubOfLoop, TooManyConnections
+from notifications.sockets.crowd import TooManyConnections
+from notifications.sockets.hub import Hub, HubOfLoop
 from notifications.stream import keys
 from notifications.stream.history import History
 from notifications.stream.message import Message
@@ -255,7 +256,7 @@ async def test_an_outage_of_redis_is_waited_out(
 
 async def test_a_member_may_have_so_many_connections(hub: Hub, connect: Connect, settings: Any) -> None:
     settings.HERMES_CONNECTIONS_PER_USER = 2
-    first, second, third, bob = connect("alice"), connect("alice"), connect("alice"), connect("bob")
+    first, second, third, bob = connect("alice"), connect("alice", room="globex"), connect("alice"), connect("bob")
     await hub.join(first, None)
     await hub.join(second, None)
     with pytest.raises(TooManyConnections):
@@ -278,6 +279,8 @@ async def test_a_token_that_ends_closes_its_connection(hub: Hub, connect: Connec
     alice = connect("alice", ttl=2)
     await hub.join(alice, None)
     await until(lambda: recorder(alice).closed, 5)
+    late = time.time() - alice.grant.expires_at
+    assert 0 <= late < 2, "within a second after its end, and the test has a second to see it"
     assert recorder(alice).closed == (4401, "expired")
     assert recorder(alice).controls("expiring")
     hub.leave(alice, 1005)

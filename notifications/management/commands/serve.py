@@ -32,9 +32,6 @@ class Command(BaseCommand):
             default=DRAIN_SECONDS,
             help="over which connections are closed on SIGTERM (default 5)",
         )
-        parser.add_argument(
-            "--forwarded-allow-ips", default="", help="addresses of proxies whose X-Forwarded headers are believed"
-        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
@@ -50,8 +47,9 @@ class Command(BaseCommand):
             log_config=None,  # the settings' LOGGING, which redacts tokens
             access_log=False,
             server_header=False,
-            proxy_headers=bool(options["forwarded_allow_ips"]),
-            forwarded_allow_ips=options["forwarded_allow_ips"],
+            # Else a client would say itself where it comes from.
+            proxy_headers=settings.HERMES_TRUSTED_PROXIES not in ([], ["direct"]),
+            forwarded_allow_ips=settings.HERMES_TRUSTED_PROXIES,
             timeout_graceful_shutdown=int(options["drain_seconds"]) + STOP_GRACE_SECONDS,
         )
         try:
