@@ -18,6 +18,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from prometheus_client import Counter, Gauge
 
 from notifications.access import token_store
 from notifications.conf import Stage
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 DEADLINE_SECONDS = 1.5
 # Many balancers may ask at once and often: each part is asked once a second.
 CACHE_SECONDS = 1.0
+
+READY = Gauge("hermes_ready", "Whether a part that Hermes needs answered when it was asked last.", ["part"])
+OUTAGES = Counter("hermes_outages", "Times that a part that Hermes needs stopped answering.", ["part"])
 
 Probe = Callable[[], object]
 Report = dict[str, Any]
@@ -60,6 +64,8 @@ class Readiness:
         self._report: Future[Report] | None = None
         self._reported_at = float("-inf")
         self._failing: set[str] = set()
+        for part in probes:
+            OUTAGES.labels(part)  # a counter that is not there cannot be seen to rise
 
     def report(self) -> Future[Report]:
         """Return the running or the last report, or begin one.
@@ -98,8 +104,10 @@ class Readiness:
                 reason = type(error).__name__
             elif (seconds := answer.result()) <= self._deadline:
                 reason = ""
+        READY.labels(part).set(not reason)
         if reason and part not in self._failing:
             self._failing.add(part)
+            OUTAGES.labels(part).inc()
             logger.warning("not ready: %s (%s)", part, reason)
         elif not reason and part in self._failing:
             self._failing.remove(part)
@@ -166,6 +174,8 @@ async def readyz(request: HttpRequest) -> HttpResponse:
 async def metrics(request: HttpRequest) -> HttpResponse:
     """Answer this process's metrics to who brings ``HERMES_METRICS_TOKEN`` as a bearer token; 404 if there is none.
 
+    What it needs is asked as for /readyz, so that each outage shows here also where nobody else asks.
+
     Never open to loopback alone: behind a reverse proxy on this host, everybody comes from there.
     """
     token: str = settings.HERMES_METRICS_TOKEN
@@ -173,4 +183,5 @@ async def metrics(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=404)
     if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode()):
         return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
+    await asyncio.wrap_future(readiness().report())
     return HttpResponse(prometheus_client.generate_latest(), content_type=prometheus_client.CONTENT_TYPE_LATEST)

@@ -183,8 +183,43 @@ def test_there_are_no_metrics_without_a_token_in_the_settings(client: Client) ->
     assert client.get("/metrics").status_code == 404
 
 
+@pytest.mark.django_db(transaction=True)
 @override_settings(HERMES_METRICS_TOKEN="tests-only-metrics")
-def test_metrics_are_for_who_brings_the_token(client: Client) -> None:
+def test_the_metrics_show_each_outage_also_where_nobody_asks_readyz(
+    fresh: None, valkey: Any, aws: Any, client: Client
+) -> None:
+    def samples() -> dict[str, float]:
+        text = client.get("/metrics", headers={"Authorization": "Bearer tests-only-metrics"}).content.decode()
+        lines = [
+            line.rpartition(" ") for line in text.splitlines() if line.startswith(("hermes_ready", "hermes_outages"))
+        ]
+        return {name: float(value) for name, _, value in lines}
+
+    def ready(part: str) -> float:
+        return samples()[f'hermes_ready{{part="{part}"}}']
+
+    wait_until(lambda: all(ready(part) for part in PARTS))
+    before = samples()
+    valkey.stop()
+    wait_until(lambda: not ready("redis"))
+    valkey.start()
+    wait_until(lambda: ready("redis"))
+    aws.engine.suspend()
+    try:
+        wait_until(lambda: not ready("sqs.development") and not ready("dynamodb.production"))
+    finally:
+        aws.engine.resume()
+    wait_until(lambda: all(ready(part) for part in PARTS), 30)
+    after = samples()
+    for part in PARTS - {"database"}:
+        counter = f'hermes_outages_total{{part="{part}"}}'
+        assert after[counter] > before[counter]
+    assert after['hermes_outages_total{part="database"}'] == before['hermes_outages_total{part="database"}']
+
+
+@pytest.mark.django_db(transaction=True)
+@override_settings(HERMES_METRICS_TOKEN="tests-only-metrics")
+def test_metrics_are_for_who_brings_the_token(fresh: None, valkey: Any, aws: Any, client: Client) -> None:
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer wröng"}).status_code == 401
     response = client.get("/metrics", headers={"Authorization": "Bearer tests-only-metrics"})
