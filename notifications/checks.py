@@ -34,20 +34,8 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **options: Any) -> l
 
 
 def _stage(stage: Stage) -> Iterator[CheckMessage]:
-    secrets = (
-        ("HERMES_JWT_SECRET", stage.jwt_secret, SECRET_BYTES, "E001", "E002"),
-        ("HERMES_PASSCODE", stage.passcode, PASSCODE_BYTES, "E003", "E004"),
-    )
-    for name, value, minimum, absent, short in secrets:
-        cure = f"Set {name} (or {name}_FILE) to at least {minimum} random bytes."
-        if not value:
-            yield Error(f"Stage {stage.name}: {name} is not set.", hint=cure, id=f"hermes.{absent}")
-        elif len(value.encode()) < minimum and not settings.HERMES_ACCEPT_SHORT_SECRETS:
-            yield Error(
-                f"Stage {stage.name}: {name} has fewer than {minimum} bytes.",
-                hint=f"{cure} HERMES_ACCEPT_SHORT_SECRETS=true accepts one that other issuers still use.",
-                id=f"hermes.{short}",
-            )
+    yield from _secret(stage, "HERMES_JWT_SECRET", stage.jwt_secret, stage.other_jwt_secrets, SECRET_BYTES)
+    yield from _secret(stage, "HERMES_PASSCODE", stage.passcode, stage.other_passcodes, PASSCODE_BYTES)
     if stage.queue_name == stage.dlq_name:
         yield Error(
             f"Stage {stage.name}: queue and dead-letter queue are the same.",
@@ -68,9 +56,36 @@ def _stage(stage: Stage) -> Iterator[CheckMessage]:
         )
 
 
+def _secret(stage: Stage, name: str, first: str, others: tuple[str, ...], minimum: int) -> Iterator[CheckMessage]:
+    absent, short = ("E001", "E002") if name == "HERMES_JWT_SECRET" else ("E003", "E004")
+    cure = f"Set {name} (or {name}_FILE) to at least {minimum} random bytes."
+    if not first:
+        yield Error(f"Stage {stage.name}: {name} is not set.", hint=cure, id=f"hermes.{absent}")
+    if not settings.HERMES_ACCEPT_SHORT_SECRETS:
+        for which, value in ((name, first), *((f"{name}_2 or {name}_3", other) for other in others)):
+            if value and len(value.encode()) < minimum:
+                yield Error(
+                    f"Stage {stage.name}: {which} has fewer than {minimum} bytes.",
+                    hint=f"{cure} HERMES_ACCEPT_SHORT_SECRETS=true accepts one that other issuers still use.",
+                    id=f"hermes.{short}",
+                )
+    if len({first, *others}) < 1 + len(others):
+        yield Error(
+            f"Stage {stage.name}: {name}, {name}_2 and {name}_3 are not all different.",
+            hint=f"Put the new one into {name}_2, then swap the two; docs/security.md has the steps of a rotation.",
+            id="hermes.E014",
+        )
+
+
+def _values(stage: Stage, attribute: str) -> set[str]:
+    """Return what a stage has of a kind: one name; of secrets, also those that are accepted beside the first."""
+    value = {"jwt_secret": stage.jwt_secrets, "passcode": stage.passcodes}.get(attribute, (getattr(stage, attribute),))
+    return set(value)
+
+
 def _apart(stages: list[Stage]) -> Iterator[CheckMessage]:
     for attribute, name in MUST_DIFFER.items():
-        values = [value for stage in stages if (value := getattr(stage, attribute))]
+        values = [value for stage in stages for value in _values(stage, attribute)]
         if len(set(values)) < len(values):
             yield Error(
                 f"Two stages have the same {name}.",

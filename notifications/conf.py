@@ -15,13 +15,16 @@ from django.core.exceptions import ImproperlyConfigured
 
 # A stage is part of Redis keys, of channel-layer group names (< 100 ASCII characters) and of URLs.
 STAGE_NAME = re.compile(r"[a-z][a-z0-9-]{0,19}\Z")
+# What is accepted beside the first secret: a rotation has an old and a new one, and another may begin before it ends.
+ACCEPTED = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One environment of the service: rooms, queues, tables and secrets never cross it.
 
-    ``jwt_secret`` and ``passcode`` never appear in a repr, so that they reach no log.
+    Secrets never appear in a repr, so that they reach no log. ``jwt_secret`` signs and ``passcode`` makes digests;
+    the others are accepted beside them, so that either can be rotated while members stay.
     """
 
     name: str
@@ -32,6 +35,18 @@ class Stage:
     audit_table: str = "hermesAudit"
     jwt_secret: str = field(default="", repr=False)
     passcode: str = field(default="", repr=False)
+    other_jwt_secrets: tuple[str, ...] = field(default=(), repr=False)
+    other_passcodes: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """Every secret whose signature counts, the one that signs first; without empty ones, which anybody has."""
+        return tuple(filter(None, (self.jwt_secret, *self.other_jwt_secrets)))
+
+    @property
+    def passcodes(self) -> tuple[str, ...]:
+        """Every passcode whose digests count, the one that makes them first; without empty ones."""
+        return tuple(filter(None, (self.passcode, *self.other_passcodes)))
 
 
 class Environment:
@@ -159,6 +174,11 @@ class Environment:
         def read(variable: str, default: str = "") -> str:
             return self.text(f"{variable}_{suffix}") or self.text(variable, default)
 
+        def others(variable: str) -> tuple[str, ...]:
+            # A variable for each and no separator, which some secret might hold (`openssl rand -base64 64` makes two
+            # lines). No stage's suffix can be a digit, so that no stage's own secret has one of these names.
+            return tuple(filter(None, (read(f"{variable}_{number}") for number in ACCEPTED)))
+
         queue = read("HERMES_QUEUE_NAME", "hermes-messageQueue")
         return Stage(
             name=name,
@@ -170,4 +190,6 @@ class Environment:
             audit_table=read("HERMES_AUDIT_TABLE", "hermesAudit"),
             jwt_secret=read("HERMES_JWT_SECRET"),
             passcode=read("HERMES_PASSCODE"),
+            other_jwt_secrets=others("HERMES_JWT_SECRET"),
+            other_passcodes=others("HERMES_PASSCODE"),
         )

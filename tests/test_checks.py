@@ -66,6 +66,37 @@ def test_e004_a_passcode_shorter_than_32_bytes(settings: Any) -> None:
     assert ids(settings, replace(GOOD, passcode="p" * 31)) == ["hermes.E004"]
 
 
+def test_e002_and_e004_hold_for_every_secret_that_is_accepted(settings: Any) -> None:
+    assert ids(settings, replace(GOOD, other_jwt_secrets=("t" * 64, "u" * 63))) == ["hermes.E002"]
+    assert ids(settings, replace(GOOD, other_passcodes=("q" * 32, "r" * 31))) == ["hermes.E004"]
+    assert ids(settings, replace(GOOD, other_jwt_secrets=("t" * 64,), other_passcodes=("q" * 32, "r" * 32))) == []
+
+
+def test_e001_and_e003_also_where_only_others_are_set(settings: Any) -> None:
+    stage = replace(GOOD, jwt_secret="", passcode="", other_jwt_secrets=("t" * 64,), other_passcodes=("q" * 32,))
+    assert ids(settings, stage) == ["hermes.E001", "hermes.E003"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("other_jwt_secrets", ("s" * 64,)),
+        ("other_jwt_secrets", ("t" * 64, "t" * 64)),
+        ("other_passcodes", ("p" * 32,)),
+        ("other_passcodes", ("q" * 32, "q" * 32)),
+    ],
+)
+def test_e014_a_secret_that_is_there_twice(settings: Any, attribute: str, value: tuple[str, ...]) -> None:
+    assert ids(settings, replace(GOOD, **{attribute: value})) == ["hermes.E014"]
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("jwt_secret", "s" * 64), ("passcode", "p" * 32)])
+def test_e005_also_where_a_stage_accepts_another_stage_s_secret(settings: Any, attribute: str, value: str) -> None:
+    assert ids(settings, GOOD, replace(OTHER, **{f"other_{attribute}s": (value,)})) == ["hermes.E005"]
+    both = {f"other_{attribute}s": ("x" * 64,)}
+    assert ids(settings, replace(GOOD, **both), replace(OTHER, **both)) == ["hermes.E005"]
+
+
 def test_short_secrets_may_be_accepted_but_missing_ones_never(settings: Any) -> None:
     settings.HERMES_ACCEPT_SHORT_SECRETS = True
     assert ids(settings, replace(GOOD, jwt_secret="s", passcode="p")) == []

@@ -177,6 +177,31 @@ def test_a_stages_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert stages["development"].jwt_secret == "of the file"
 
 
+def test_two_more_secrets_and_passcodes_are_accepted_each_in_a_variable_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "third").write_text("a secret with\na newline, as openssl writes them\n")
+    stages = env(
+        HERMES_STAGES="development,production",
+        HERMES_JWT_SECRET="first",
+        HERMES_JWT_SECRET_2="second, with a comma",
+        HERMES_JWT_SECRET_3_FILE=str(tmp_path / "third"),
+        HERMES_JWT_SECRET_2_PRODUCTION="its second",
+        HERMES_JWT_SECRET_3_PRODUCTION="its third",
+        HERMES_PASSCODE="first code",
+        HERMES_PASSCODE_3="third code",
+    ).stages()
+    development, production = stages.values()
+    third = "a secret with\na newline, as openssl writes them"
+    assert development.jwt_secrets == ("first", "second, with a comma", third)
+    assert production.jwt_secrets == ("first", "its second", "its third")
+    assert development.passcodes == production.passcodes == ("first code", "third code")
+
+
+def test_a_single_secret_is_all_there_is() -> None:
+    (stage,) = env(HERMES_JWT_SECRET="first\nwith, commas", HERMES_JWT_SECRET_2="").stages().values()
+    assert stage.jwt_secrets == ("first\nwith, commas",)
+    assert stage.passcodes == ()
+
+
 def test_the_dead_letter_queue_is_named_after_the_queue() -> None:
     def dlq(queue: str) -> str:
         return env(HERMES_QUEUE_NAME=queue).stages()["development"].dlq_name
@@ -204,9 +229,8 @@ def test_no_stage_at_all_is_an_error() -> None:
 
 
 def test_a_stages_secrets_stand_in_no_repr() -> None:
-    text = repr(Stage("development", jwt_secret="the-secret", passcode="the-passcode"))
-    assert "the-secret" not in text
-    assert "the-passcode" not in text
+    text = repr(Stage("development", "q", "d", "c", "t", "a", "hush-1", "hush-2", ("hush-3",), ("hush-4",)))
+    assert "hush" not in text
 
 
 def start(**variables: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,8 @@
 
 In order of cost: the JWT (microseconds), the member's row (DynamoDB, read again after half a minute), the bcrypt
 verdict (milliseconds to 0.2 s of CPU). A verdict is a fact about a digest and a hash and is kept until the token
-expires, here and in Redis for the other processes; a changed row has another hash and so another verdict.
+expires, here and in Redis for the other processes; a changed row has another hash and so another verdict. Whether the
+secret and the passcode behind it are still accepted is no part of it and judged every time.
 """
 
 from __future__ import annotations
@@ -187,19 +188,21 @@ class Authorizer:
 
     async def _judge(self, stage: Stage, claims: tokens.Claims, row: Row) -> None:
         judge_row(row, claims.issued_at)
-        if not await self._verdict(stage, claims, row):
-            raise TokenRefused("digest")
+        # While a passcode is rotated, the row may be older or newer than the token: it holds one hash, and the member's
+        # sessions have tokens of both ages. Either is good that an accepted passcode has made.
+        for digest in claims.digests:
+            if await self._verdict(stage, digest, row.token_hash or "", claims.expires_at):
+                return
+        raise TokenRefused("digest")
 
-    async def _verdict(self, stage: Stage, claims: tokens.Claims, row: Row) -> bool:
-        fact = hmac.new(
-            stage.jwt_secret.encode(), f"{claims.digest} {row.token_hash}".encode(), hashlib.sha256
-        ).hexdigest()
+    async def _verdict(self, stage: Stage, digest: str, token_hash: str, expires_at: int) -> bool:
+        fact = hmac.new(stage.jwt_secret.encode(), f"{digest} {token_hash}".encode(), hashlib.sha256).hexdigest()
         known = self._verdicts.get(fact)
         if known is not None:
             return known
-        return await self._checking.join(fact, lambda: self._check(stage, claims, row.token_hash or "", fact))
+        return await self._checking.join(fact, lambda: self._check(stage, digest, token_hash, fact, expires_at))
 
-    async def _check(self, stage: Stage, claims: tokens.Claims, token_hash: str, fact: str) -> bool:
+    async def _check(self, stage: Stage, digest: str, token_hash: str, fact: str, expires_at: int) -> bool:
         shared = f"hermes:{{{stage.name}:access}}:verdict:{fact}"
         try:
             async with asyncio.timeout(CACHE_SECONDS):
@@ -207,11 +210,11 @@ class Authorizer:
         except (redis.RedisError, OSError, TimeoutError):
             known = False  # Redis only saves work here; joining needs it too, and says so
         if not known:
-            known = await self._in_thread(self._bcrypt, token_store.matches, token_hash, claims.digest)
+            known = await self._in_thread(self._bcrypt, token_store.matches, token_hash, digest)
             if known:
                 try:
                     async with asyncio.timeout(CACHE_SECONDS):
-                        await self._cache.set(shared, b"1", ex=max(1, claims.expires_at - int(time.time())))
+                        await self._cache.set(shared, b"1", ex=max(1, expires_at - int(time.time())))
                 except (redis.RedisError, OSError, TimeoutError) as error:
                     logger.debug("A verdict was not shared: %s", type(error).__name__)
         self._verdicts.put(fact, known)

@@ -52,7 +52,8 @@ def sign_out(session_key: str) -> None:
         session_key: Django's.
     """
     for stage in _stages(None):
-        _command(stage, SignOut(tokens.session_tag(session_key, stage)))
+        for tag in tokens.session_tags(session_key, stage):
+            _command(stage, SignOut(tag))
 
 
 def disconnect(stage_name: str, connection_id: str) -> None:

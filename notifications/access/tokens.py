@@ -1,11 +1,13 @@
 """Tokens: the JWT a browser shows to join a room, made and judged. Used by views (issue) and authorizer (verify).
 
 Pure. Compatible with the article's Ruby issuer: HS512, claims `user_id`, `room_id`, `token`, `exp`, where `token` is
-the SHA-256 of user, passcode and room in hex. Ours add `iat`, `jti` and a `kid` header, which revocation needs.
+the SHA-256 of user, passcode and room in hex. Ours add `iat` and `jti`, which revocation needs, and a `kid` header,
+which picks one of the stage's secrets.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -34,7 +36,8 @@ class Claims:
     Args:
         user_id: of the type the issuer gave it; `user` is the string it is compared as.
         room_id: as a string.
-        digest: the article's digest, still to be held against the stored row.
+        digests: the article's digest of this member by each of the stage's passcodes, the token's own first; the
+            stored row must hold one of them.
         expires_at: unix seconds.
         issued_at: unix seconds; ``None`` in the article's tokens.
         session: a tag of the session that asked for it; empty in the article's tokens.
@@ -42,7 +45,7 @@ class Claims:
 
     user_id: str | int
     room_id: str
-    digest: str
+    digests: tuple[str, ...]
     expires_at: int
     issued_at: int | None = None
     session: str = ""
@@ -60,7 +63,16 @@ def make_digest(user_id: str | int, passcode: str, room_id: str) -> str:
 
 def session_tag(session_key: str, stage: Stage) -> str:
     """Return a tag that names a session in tokens without giving its key away."""
-    return hmac.new(stage.jwt_secret.encode(), session_key.encode(), hashlib.sha256).hexdigest()[:16]
+    return _session_tag(session_key, stage.jwt_secret)
+
+
+def session_tags(session_key: str, stage: Stage) -> list[str]:
+    """Return every tag that the session's tokens may carry: one for each secret that may have signed them."""
+    return [_session_tag(session_key, secret) for secret in stage.jwt_secrets]
+
+
+def _session_tag(session_key: str, secret: str) -> str:
+    return hmac.new(secret.encode(), session_key.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def key_id(secret: str) -> str:
@@ -96,11 +108,11 @@ def issue(stage: Stage, user_id: str | int, room_id: str, *, now: float, ttl: in
 
 
 def verify(token: str, stage: Stage, *, now: float, max_ttl: int) -> Claims:
-    """Judge a token's signature, shape and times; whether its digest is the stored one is the authorizer's to find.
+    """Judge a token's signature, shape, times and passcode; what the row says is the authorizer's to find.
 
     Args:
         token: the JWT.
-        stage: whose secret must have signed it.
+        stage: one of whose secrets must have signed it.
         now: unix seconds.
         max_ttl: seconds; an `exp` further away is refused, so that a leaked secret's tokens do not live for ever.
 
@@ -112,23 +124,42 @@ def verify(token: str, stage: Stage, *, now: float, max_ttl: int) -> Claims:
     """
     if len(token) > MAX_LENGTH:
         raise TokenRefused("too_long")
-    if not stage.jwt_secret:  # an empty key would verify what anybody signs with an empty key
+    return _judge(_verified(token, stage), stage, now, max_ttl)
+
+
+def _verified(token: str, stage: Stage) -> dict[str, Any]:
+    """Return the claims of a token that one of the stage's secrets has signed."""
+    if not stage.jwt_secrets:  # an empty key would verify what anybody signs with an empty key
         raise TokenRefused("no_secret")
     options: Any = {f"verify_{claim}": False for claim in ("exp", "iat", "nbf", "aud", "iss", "sub", "jti")}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InsecureKeyLengthWarning)
-            claims = jwt.decode(token, stage.jwt_secret, algorithms=[ALGORITHM], options=options)
-    except jwt.InvalidAlgorithmError as error:
-        raise TokenRefused("algorithm") from error
-    except jwt.InvalidSignatureError as error:
-        raise TokenRefused("signature") from error
+        header = jwt.get_unverified_header(token)
+        if header.get("alg") != ALGORITHM:
+            raise TokenRefused("algorithm")
+        for secret in _secrets_for(header.get("kid"), stage):
+            with warnings.catch_warnings(), contextlib.suppress(jwt.InvalidSignatureError):
+                warnings.simplefilter("ignore", InsecureKeyLengthWarning)
+                claims: dict[str, Any] = jwt.decode(token, secret, algorithms=[ALGORITHM], options=options)
+                return claims
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenRefused("malformed") from error
-    return _judge(claims, now, max_ttl)
+    raise TokenRefused("signature")
 
 
-def _judge(claims: dict[str, Any], now: float, max_ttl: int) -> Claims:
+def _secrets_for(kid: str | None, stage: Stage) -> tuple[str, ...]:
+    """Return the secrets that may have signed a token: the one that its `kid` names; without a `kid`, any.
+
+    A `kid` of nobody's is refused for what it is: it is another stage's, or of a secret that is no longer accepted.
+    """
+    if kid is None:
+        return stage.jwt_secrets
+    named = tuple(secret for secret in stage.jwt_secrets if key_id(secret) == kid)
+    if not named:
+        raise TokenRefused("unknown_key")
+    return named
+
+
+def _judge(claims: dict[str, Any], stage: Stage, now: float, max_ttl: int) -> Claims:
     user_id, room_id, digest, exp = (claims.get(name) for name in ("user_id", "room_id", "token", "exp"))
     if exp is None:
         raise TokenRefused("no_exp")
@@ -147,9 +178,13 @@ def _judge(claims: dict[str, Any], now: float, max_ttl: int) -> Claims:
         raise TokenRefused("identifiers") from error
     if room.startswith(REVOKED_PREFIX):
         raise TokenRefused("identifiers")
+    accepted = [make_digest(user, passcode, room) for passcode in stage.passcodes]
+    if digest not in accepted:  # no timing to mind: who gets here holds a secret that signs tokens
+        raise TokenRefused("passcode")
     issued_at = claims.get("iat")
     if issued_at is not None and (isinstance(issued_at, bool) or not isinstance(issued_at, int)):
         raise TokenRefused("iat_type")
     jti = claims.get("jti")
     session = jti.rpartition(".")[0] if isinstance(jti, str) else ""  # a foreign jti without a dot names no session
-    return Claims(user_id if isinstance(user_id, int) else user, room, digest, exp, issued_at, session)
+    digests = (digest, *(other for other in accepted if other != digest))
+    return Claims(user_id if isinstance(user_id, int) else user, room, digests, exp, issued_at, session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,13 @@ def test_signing_out_names_the_session_and_not_its_key(client: Client, stage: St
     client.logout()  # the test client sends the signal with the request's session
     assert told(stage) == [SignOut(tokens.session_tag(key, stage))]
     assert key not in str(told(stage))
+
+
+def test_signing_out_while_a_secret_is_rotated_names_the_session_by_both(stage: Stage, settings: Any) -> None:
+    rotating = replace(stage, jwt_secret="the new one " * 6, other_jwt_secrets=(stage.jwt_secret,))
+    settings.HERMES_STAGES = {"development": rotating}
+    revocation.sign_out("a session's key")
+    assert told(stage) == [SignOut(tokens.session_tag("a session's key", each)) for each in (rotating, stage)]
 
 
 def test_signing_out_without_a_session_tells_nobody(stage: Stage) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifications.access import tokens
-from notifications.access.tokens import Claims, issue, key_id, make_digest, session_tag, verify
+from notifications.access.tokens import Claims, issue, key_id, make_digest, session_tag, session_tags, verify
 from notifications.conf import Stage
 from notifications.exceptions import TokenRefused
 
@@ -65,7 +67,7 @@ def test_a_token_of_ours_is_accepted() -> None:
     assert judge(token) == Claims(
         user_id=ALICE,
         room_id="acme",
-        digest=make_digest(ALICE, STAGE.passcode, "acme"),
+        digests=(make_digest(ALICE, STAGE.passcode, "acme"),),
         expires_at=int(NOW) + HOUR,
         issued_at=int(NOW),
         session="tag",
@@ -83,7 +85,7 @@ def test_the_articles_ruby_token_is_accepted() -> None:
     digest = hashlib.sha256((str(ALICE) + STAGE.passcode + "7").encode()).hexdigest()
     token = sign({"user_id": ALICE, "room_id": 7, "token": digest, "exp": int(NOW) + HOUR})
     found = judge(token)
-    assert (found.user_id, found.user, found.room_id, found.digest) == (ALICE, "42", "7", digest)
+    assert (found.user_id, found.user, found.room_id, found.digests) == (ALICE, "42", "7", (digest,))
     assert (found.issued_at, found.session) == (None, "")
     assert digest == make_digest("42", STAGE.passcode, "7")
 
@@ -94,7 +96,7 @@ def test_claims_come_back_as_they_were_issued(user: str | int, room: str, ttl: i
     token = issue(STAGE, user, room, now=now, ttl=ttl + 1, session=session_tag("key", STAGE))
     found = verify(token, STAGE, now=now, max_ttl=DAY)
     assert (found.user_id, found.user, found.room_id) == (user, str(user), room)
-    assert found.digest == make_digest(user, STAGE.passcode, room)
+    assert found.digests == (make_digest(user, STAGE.passcode, room),)
     assert (found.expires_at, found.issued_at) == (int(now) + ttl + 1, int(now))
     assert found.session == session_tag("key", STAGE)
 
@@ -104,7 +106,21 @@ SPOILED: dict[str, tuple[Callable[[], str], str]] = {
     "HS256": (lambda: sign(claims(), algorithm="HS256"), "algorithm"),
     "HS384": (lambda: sign(claims(), algorithm="HS384"), "algorithm"),
     "a wrong key": (lambda: sign(claims(), "another secret of enough bytes " * 3), "signature"),
-    "another stage's": (lambda: issue(OTHER, ALICE, "acme", now=NOW, ttl=HOUR), "signature"),
+    "another stage's": (lambda: issue(OTHER, ALICE, "acme", now=NOW, ttl=HOUR), "unknown_key"),
+    "another stage's without its kid": (lambda: sign(claims(), OTHER.jwt_secret), "signature"),
+    "a kid of nobody's": (lambda: sign(claims(), kid="unknown"), "unknown_key"),
+    "an empty kid": (lambda: sign(claims(), kid=""), "unknown_key"),
+    "a kid that is a path": (lambda: sign(claims(), kid="../../etc/passwd"), "unknown_key"),
+    "our kid and another's signature": (
+        lambda: sign(claims(), OTHER.jwt_secret, kid=key_id(STAGE.jwt_secret)),
+        "signature",
+    ),
+    "a digest by another passcode": (
+        lambda: sign(claims(token=make_digest(ALICE, OTHER.passcode, "acme"))),
+        "passcode",
+    ),
+    "another member's digest": (lambda: sign(claims(token=make_digest(43, STAGE.passcode, "acme"))), "passcode"),
+    "another room's digest": (lambda: sign(claims(token=make_digest(ALICE, STAGE.passcode, "globex"))), "passcode"),
     "a signature cut short": (lambda: sign(claims())[:-2], "signature"),
     "no exp": (lambda: sign(claims(exp=None)), "no_exp"),
     "exp as a string": (lambda: sign(claims(exp=str(int(NOW) + HOUR))), "exp_type"),
@@ -170,9 +186,57 @@ def test_the_token_that_was_not_spoiled_is_accepted() -> None:
     assert judge(sign(claims())).session == "tag"
 
 
-@pytest.mark.parametrize("kid", ["unknown", "", "../../etc/passwd"])
-def test_an_unknown_kid_changes_nothing(kid: str) -> None:
-    assert judge(sign(claims(), kid=kid)).room_id == "acme"
+# ── Several secrets and passcodes ────────────────────────────────────────────────────────────────────────────────────
+NEW = "the newest secret of development " * 2
+NEWEST = "the very newest secret of development " * 2
+CODE = "the new passcode of development " * 2
+
+
+@pytest.mark.parametrize("secret", [NEW, STAGE.jwt_secret, NEWEST])
+@pytest.mark.parametrize("with_kid", [True, False])
+def test_every_accepted_secret_opens_with_and_without_its_kid(secret: str, with_kid: bool) -> None:
+    stage = replace(STAGE, jwt_secret=NEW, other_jwt_secrets=(STAGE.jwt_secret, NEWEST))
+    headers = {"kid": key_id(secret)} if with_kid else {}
+    assert judge(sign(claims(), secret, **headers), stage).user == "42"
+
+
+def test_the_first_secret_signs() -> None:
+    stage = replace(STAGE, jwt_secret=NEW, other_jwt_secrets=(STAGE.jwt_secret,))
+    token = issue(stage, ALICE, "acme", now=NOW, ttl=HOUR)
+    assert jwt.get_unverified_header(token)["kid"] == key_id(NEW)
+    assert jwt.decode(token, NEW, ["HS512"], options={"verify_exp": False, "verify_iat": False})["user_id"] == ALICE
+
+
+def test_a_secret_that_was_removed_opens_nothing() -> None:
+    stage = replace(STAGE, jwt_secret=NEW)
+    assert reason(issue(STAGE, ALICE, "acme", now=NOW, ttl=HOUR), stage) == "unknown_key"
+    assert reason(sign(claims()), stage) == "signature"
+
+
+def test_a_secret_that_is_empty_opens_nothing() -> None:
+    stage = replace(STAGE, jwt_secret="", other_jwt_secrets=(NEW, ""))
+    signed = sign(claims()).rpartition(".")[0]
+    forged = f"{signed}.{encode(hmac.digest(b'', signed.encode(), 'sha512'))}"
+    assert reason(forged, stage) == "signature"
+    assert judge(sign(claims(), NEW), stage).user == "42"
+
+
+def test_each_accepted_passcode_s_digest_counts_and_the_row_may_hold_any_of_them() -> None:
+    old, new = (make_digest(ALICE, code, "acme") for code in (STAGE.passcode, CODE))
+    rotating = replace(STAGE, passcode=CODE, other_passcodes=(STAGE.passcode,))
+    assert judge(sign(claims(token=old)), rotating).digests == (old, new)
+    assert judge(sign(claims(token=new)), rotating).digests == (new, old)
+    assert reason(sign(claims(token=old)), replace(STAGE, passcode=CODE)) == "passcode"
+
+
+def test_a_stage_without_a_passcode_accepts_nothing() -> None:
+    stage = replace(STAGE, passcode="", other_passcodes=("",))
+    assert reason(sign(claims(token=make_digest(ALICE, "", "acme"))), stage) == "passcode"
+
+
+def test_a_session_has_a_tag_for_each_secret_that_may_have_signed_its_tokens() -> None:
+    rotating = replace(STAGE, jwt_secret=NEW, other_jwt_secrets=(STAGE.jwt_secret,))
+    assert session_tags("key", rotating) == [session_tag("key", rotating), session_tag("key", STAGE)]
 
 
 @pytest.mark.parametrize("jti", [None, 1, "without-a-dot", ""])
