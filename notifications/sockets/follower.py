@@ -1,7 +1,8 @@
 """Follower: finds the entries whose hints did not come. Owned by hub; reads stream.history's activity, fills feeds.
 
-Its cost follows what happened: one read per partition and second, however many rooms are idle. Where the activity
-stream was overrun or lost, and after every failure of Redis, it compares the heads of all rooms it may have missed.
+Its cost follows what happened: one read per partition and second, however many rooms are idle; the partition of the
+commands is read twice as often. Where the activity stream was overrun or lost, and after every failure of Redis, it
+compares the heads of all rooms it may have missed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from notifications.stream.position import Position
 logger = logging.getLogger(__name__)
 
 HEADS_A_READ = 500
+COMMAND_SECONDS = 0.5  # a revocation whose hint is lost must close connections within a second (guarantee 6)
 OVERTAKEN_SECONDS = 0.1  # an activity entry is often seen before its hint; wait this long before reading a history
 
 
@@ -44,9 +46,12 @@ class Follower:
         self._must_compare = True
 
     async def run(self) -> None:
-        """Look every `HERMES_FOLLOW_SECONDS`, for ever."""
+        """Look every `HERMES_FOLLOW_SECONDS`, and more often for commands, for ever."""
         while True:
-            await asyncio.sleep(settings.HERMES_FOLLOW_SECONDS)
+            for _ in range(round(settings.HERMES_FOLLOW_SECONDS / COMMAND_SECONDS) - 1):
+                await asyncio.sleep(COMMAND_SECONDS)
+                await self._look_for_commands()
+            await asyncio.sleep(COMMAND_SECONDS)
             await self.look()
 
     async def look(self) -> None:
@@ -66,12 +71,26 @@ class Follower:
             self._must_compare = True  # whatever it was, what this look would have found is not lost
             raise
 
+    async def _look_for_commands(self) -> None:
+        try:
+            for stage in settings.HERMES_STAGES:
+                if self._feeds.get((stage, keys.CONTROL_ROOM)) is not None:
+                    await self._read(stage, {keys.partition(keys.CONTROL_ROOM)})
+        except HistoryUnavailable:
+            self._must_compare = True  # the next whole look complains, if it fails too
+        except Exception:
+            self._must_compare = True
+            raise
+
     async def _look_at(self, stage: str) -> None:
         partitions = keys.partitions(feed.room_id for feed in self._feeds if feed.stage == stage)
         for gone in [key for key in self._cursors if key[0] == stage and key[1] not in partitions]:
             del self._cursors[gone]
-        if not partitions:
-            return
+        if partitions:
+            await self._read(stage, partitions)
+
+    async def _read(self, stage: str, partitions: set[int]) -> None:
+        """Read the activity of some partitions, and fill the feeds that it shows to lack something."""
         cursors = {partition: self._cursors.get((stage, partition)) for partition in partitions}
         suspects: list[tuple[Feed, Position]] = []
         uncertain: set[int] = set()
