@@ -65,13 +65,13 @@ class Membership(models.Model):
 
 
 class Server(models.Model):
-    """One server process and its lease; when the lease has run out, any process may close what it left open."""
+    """One server process and its lease; when it is not renewed, any process may close what it left open."""
 
     server_id = models.CharField(primary_key=True, max_length=64)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField()
-    # By the database's clock: hosts' clocks need not agree on who is alive.
+    # By the database's clock, for people; processes judge by whether it changes, so that no clock decides who is alive.
     lease_until = models.DateTimeField(db_index=True)
 
     class Meta:

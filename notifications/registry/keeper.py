@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from prometheus_client import Counter, Gauge
 
-from notifications.registry.records import ConnectionRecord, Life, Pending, full_jitter
+from notifications.registry.records import BEATS, ConnectionRecord, Life, Pending, full_jitter
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ FLUSH_SECONDS = 0.2
 FLUSH_LIVES = 500
 RECONCILE_SECONDS = 60.0
 PRUNE_SECONDS = 3600.0
-# An outage ends for us this many seconds after it ends, at the latest; a lease is three times as long as a heartbeat.
+# An outage ends for us this many seconds after it ends, at the latest, and never later than the next heartbeat was due.
 RETRY_CAP_SECONDS = 5.0
 LOG_SECONDS = 60.0
 
@@ -51,7 +51,7 @@ class Store(Protocol):
         """Close what is open there and neither live nor closing; return the live ones that are missing there."""
 
     def reap(self, answering_for: float) -> int:
-        """Bury servers whose lease has run out; return how many."""
+        """Bury servers that have fallen silent; return how many."""
 
     def prune(self) -> bool:
         """Remove a slice of what is too old; return whether there is more."""
@@ -101,7 +101,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Take turns until cancelled."""
-        attempt, cap = 0, min(RETRY_CAP_SECONDS, self._lease / 3)
+        attempt, cap = 0, min(RETRY_CAP_SECONDS, self._lease / BEATS)
         while True:
             try:
                 more = await self.turn()
@@ -162,10 +162,10 @@ class Keeper:
     async def _beat(self) -> None:
         kept = await self._call(self._store.renew)
         now = time.monotonic()
-        if now - self._renewed_at > self._lease / 2:
+        if now - self._renewed_at > 2 * self._lease / BEATS:
             # An outage, or this process was suspended: others may have been unable to renew for as long.
             self._answering_since = now
-        self._renewed_at, self._renew_at = now, now + self._lease / 3
+        self._renewed_at, self._renew_at = now, now + self._lease / BEATS
         if not kept:
             self._reconcile_at = now
         buried = await self._call(self._store.reap, now - self._answering_since)

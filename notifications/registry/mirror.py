@@ -14,7 +14,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, tables
-from notifications.registry.records import ABNORMAL, ConnectionRecord, Life
+from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
 from notifications.registry.tables import probe, provision
 
 __all__ = ["Mirror", "probe", "provision"]
@@ -29,8 +29,8 @@ T = TypeVar("T")
 class Mirror:
     """Who is connected, in DynamoDB. Every method blocks and may raise botocore's errors or ``StoreUnavailable``.
 
-    A lease is an item whose ``beat`` its server changes; a server is dead when another has watched one beat for a
-    lease's length by its own monotonic clock. So no two hosts' clocks are ever compared.
+    A lease is an item whose ``beat`` its server changes; a server is dead when another has watched one beat for half a
+    lease by its own monotonic clock. So no two hosts' clocks are ever compared.
 
     Args:
         server_id: this process, never used before.
@@ -45,7 +45,7 @@ class Mirror:
         self._stages: dict[str, Stage] = settings.HERMES_STAGES
         self._kept = timedelta(days=settings.HERMES_AUDIT_DAYS)
         self._beats: dict[str, str] = {}
-        self._watched: dict[tuple[str, str], tuple[str, float]] = {}
+        self._watch: Watch[tuple[str, str], str] = Watch()
         self._reconciled_at = datetime.now(UTC)
         self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
 
@@ -84,10 +84,10 @@ class Mirror:
         return due | (live.keys() - found)
 
     def reap(self, answering_for: float) -> int:
-        """Delete the items of servers whose lease has run out and audit them; any process may, one does.
+        """Delete the items of servers that have fallen silent and audit them; any process may, one does.
 
         The claim is a conditional change of the dead server's beat: a process that dies in the middle leaves a lease
-        that runs out again.
+        that falls silent again.
 
         Args:
             answering_for: how long DynamoDB has answered without a break, in seconds. In an outage no beat changes,
@@ -96,24 +96,19 @@ class Mirror:
         Returns:
             How many leases were removed.
         """
-        buried, now, watched = 0, time.monotonic(), self._watched
-        # Only what is there now: leases of servers that ended well must not pile up here.
-        self._watched = {}
-        for table in self._audit_tables():
-            for server_id, beat in tables.leases(table):
-                seen, since = watched.get((table, server_id), ("", now))
-                since = since if seen == beat else now
-                self._watched[table, server_id] = (beat, since)
-                if server_id == self._server_id or min(now - since, answering_for) < self._lease:
-                    continue
-                mine = uuid.uuid4().hex
-                if tables.change_beat(table, server_id, beat, mine):
-                    # With the old time: if what follows fails, the next turn goes on where this one ended.
-                    self._watched[table, server_id] = (mine, since)
-                    for connections in self._connections_tables(table):
-                        self._bury(connections, server_id, set(tables.ids_of(connections, server_id)))
-                    tables.remove_lease(table, server_id, mine)
-                    buried += 1
+        buried, silence = 0, self._lease * SILENCE
+        leases = [((table, server), beat) for table in self._audit_tables() for server, beat in tables.leases(table)]
+        for (table, server_id), beat, silent_for in list(self._watch.look(leases, time.monotonic())):
+            if server_id == self._server_id or min(silent_for, answering_for) < silence:
+                continue
+            mine = uuid.uuid4().hex
+            if tables.change_beat(table, server_id, beat, mine):
+                # If what follows fails, the next turn goes on where this one ended.
+                self._watch.replace((table, server_id), mine)
+                for connections in self._connections_tables(table):
+                    self._bury(connections, server_id, set(tables.ids_of(connections, server_id)))
+                tables.remove_lease(table, server_id, mine)
+                buried += 1
         return buried
 
     def prune(self) -> bool:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import Generic, TypeVar
 
 # A closed connection that nobody wrote down costs about 700 bytes: an outage may cost 140 MB of memory, not more.
 CLOSED_CAP = 200_000
+
+# A server beats and looks at the others every sixth of a lease, and calls dead who has been silent for half of it: the
+# last beat is seen a sixth later, silence is proven half a lease after that, and dealt with at the next look. That is
+# 5/6; what is left is for the calls. A server that lives may be late by two beats.
+BEATS = 6
+SILENCE = 1 / 2
 
 # RFC 6455: no closing frame was seen, which is all that a reaper can say of a dead server's connections.
 ABNORMAL = 1006
 # RFC 6455: the server goes away and comes back.
 RESTARTING = 1012
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,33 @@ class Pending:
         for life in taken:
             (self._open if life.closed_at is None else self._closed).pop(life.record.connection_id)
         return taken
+
+
+class Watch(Generic[K, V]):
+    """How long each server's beat has stayed the same, by this process's monotonic clock.
+
+    So no two hosts' clocks are ever compared, nor is a clock that is put right mistaken for a death.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[K, tuple[V, float]] = {}
+
+    def look(self, beats: Iterable[tuple[K, V]], now: float) -> Iterator[tuple[K, V, float]]:
+        """Yield each server with its beat and for how many seconds it has been the same.
+
+        Args:
+            beats: what is there now; whoever is not among them is forgotten.
+            now: monotonic seconds.
+        """
+        since, self._since = self._since, {}
+        for key, beat in beats:
+            seen, at = since.get(key, (beat, now))
+            self._since[key] = (beat, at if seen == beat else now)
+            yield key, beat, now - self._since[key][1]
+
+    def replace(self, key: K, beat: V) -> None:
+        """Count a beat that this process has changed itself as the same: its server has not spoken."""
+        self._since[key] = (beat, self._since[key][1])
 
 
 def full_jitter(attempt: int, *, base: float, cap: float) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
@@ -15,7 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications.models import Connection, Server
-from notifications.registry.records import ABNORMAL, ConnectionRecord, Life
+from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
 
 # SQLite takes 999 parameters in a statement on hosts with an older library.
 SLICE = 500
@@ -45,6 +46,9 @@ def _in_database(work: Callable[Concatenate[Rows, P], R]) -> Callable[Concatenat
 class Rows:
     """Who is connected, in SQL, for the admin. Every method blocks and may raise ``django.db.Error``.
 
+    A heartbeat changes the time at which a server's lease ends; a server is dead when another has watched one value for
+    half a lease by its own monotonic clock. So a clock that is put right, here or at the database, buries nobody.
+
     Args:
         server_id: this process, at most 64 characters, never used before.
         lease_seconds: how long a server counts as alive after its last heartbeat, in seconds.
@@ -56,6 +60,7 @@ class Rows:
         self._server_id = server_id
         self._lease = timedelta(seconds=lease_seconds)
         self._started_at = timezone.now()
+        self._watch: Watch[str, datetime] = Watch()
 
     @_in_database
     def write(self, lives: Sequence[Life]) -> Sequence[Life]:
@@ -121,29 +126,31 @@ class Rows:
 
     @_in_database
     def reap(self, answering_for: float) -> int:
-        """Close what servers left open whose lease has run out; any process may, one does.
+        """Close what servers left open that have fallen silent; any process may, one does.
 
         The claim is the deletion of the server's row, in one transaction with the closing of its connections.
 
         Args:
             answering_for: how long SQL has answered without a break, in seconds. In an outage nobody can renew,
-                so a lease says nothing until every server has had the time to.
+                so silence says nothing until every server has had the time to.
 
         Returns:
             How many servers were buried.
         """
-        if answering_for < self._lease.total_seconds():
-            return 0
-        buried = 0
-        dead = Server.objects.filter(lease_until__lt=Now()).exclude(server_id=self._server_id)
-        for server_id, lease_until in list(dead.values_list("server_id", "lease_until")):
+        silence, buried = self._lease.total_seconds() * SILENCE, 0
+        others = Server.objects.exclude(server_id=self._server_id).values_list("server_id", "lease_until")
+        for server_id, lease_until, silent_for in self._watch.look(list(others), time.monotonic()):
+            if min(silent_for, answering_for) < silence:
+                continue
             with transaction.atomic():
-                claimed, _ = Server.objects.filter(server_id=server_id, lease_until__lt=Now()).delete()
+                claimed, _ = Server.objects.filter(server_id=server_id, lease_until=lease_until).delete()
                 if claimed:
                     buried += 1
                     Connection.objects.filter(server_id=server_id, closed_at=None).update(
-                        closed_at=lease_until, close_code=ABNORMAL
+                        closed_at=Now(), close_code=ABNORMAL
                     )
+        if answering_for < silence:
+            return buried
         # A server that was taken for dead, wrote once more and then died has rows but no lease.
         orphans = Connection.objects.filter(closed_at=None).exclude(server_id__in=Server.objects.values("server_id"))
         orphans.update(closed_at=Now(), close_code=ABNORMAL)
