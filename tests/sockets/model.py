@@ -11,12 +11,12 @@ from django.conf import settings
 
 from notifications.exceptions import HistoryUnavailable
 from notifications.sockets.connection import Connection
+from notifications.sockets.protocol import PING_FRAME
 from notifications.stream import keys
 from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.message import Message
 from notifications.stream.position import Position
 from notifications.stream.replies import Activity, Appended, Page
-from tests.sockets.scene import Recorder
 
 ACTIVITY_LENGTH = 5
 
@@ -183,6 +183,47 @@ class World:
         return found
 
 
+class Pipe:
+    """The raw side of a socket and the network behind it: what was written and not read yet waits in it."""
+
+    def __init__(self) -> None:
+        self.waiting = b""
+        self.is_cut = False
+        self.closed: tuple[int, str] | None = None
+
+    def write(self, data: bytes) -> int:
+        assert self.closed is None, "nothing is written after a close"
+        if not self.is_cut:
+            self.waiting += data
+        return len(self.waiting)
+
+    def buffered(self) -> int:
+        return len(self.waiting)
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+    def abort(self) -> None:
+        self.is_cut, self.waiting = True, b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """Take every frame out of it."""
+        frames, at = [], 0
+        while at < len(self.waiting):
+            if self.waiting.startswith(PING_FRAME, at):
+                at += len(PING_FRAME)
+                continue
+            assert self.waiting[at] == 0x81, "a text frame, whole"
+            size, start = self.waiting[at + 1], at + 2
+            if size == 126:
+                size, start = int.from_bytes(self.waiting[at + 2 : at + 4], "big"), at + 4
+            assert size != 127
+            at = start + size
+            frames.append(json.loads(self.waiting[start:at]))
+        self.waiting = b""
+        return frames
+
+
 class Client:
     """A client of the toolkit's kind; it judges every frame against everything that ever was in its room.
 
@@ -198,10 +239,12 @@ class Client:
         self.position: Position | None = None
         self.connection: Connection | None = None
         self.joining: asyncio.Task[None] | None = None
+        self.pipe = Pipe()
+        self.is_stalled = False  # it takes nothing from the network
+        self.issued_at = 0
         self.process = 0
         self.shown: set[str] = set()
         self.may_repeat: set[str] = set()  # what a lost or a gap allows to come a second time
-        self.read = 0
 
     @property
     def room(self) -> Room:
@@ -213,16 +256,13 @@ class Client:
 
     def listen(self) -> None:
         """Judge what has come since the last time."""
-        if self.connection is None:
+        if self.connection is None or self.is_stalled:
             return
-        assert isinstance(self.connection.outbound, Recorder)
-        frames = self.connection.outbound.frames
-        for each in frames[self.read :]:
+        for each in self.pipe.read():
             if "seq" in each:
                 self._entry(each)
             else:
                 self._control(each["data"]["type"].removeprefix("hermes."), each["data"]["data"])
-        self.read = len(frames)
 
     def _entry(self, got: dict[str, Any]) -> None:
         place = Position(got["epoch"], got["seq"], got["id"])

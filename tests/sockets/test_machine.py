@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -19,6 +20,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from notifications.access import commands
+from notifications.access.commands import Revoke
 from notifications.exceptions import Unavailable
 from notifications.registry.connections import Registry
 from notifications.sockets import feed as feed_module
@@ -26,11 +29,12 @@ from notifications.sockets import follower as follower_module
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
 from notifications.sockets.hub import Hub
+from notifications.sockets.outbound import RawOutbound
 from notifications.stream.entry import from_hint, to_hint
-from notifications.stream.keys import group_name
+from notifications.stream.keys import CONTROL_ROOM, group_name
 from notifications.stream.message import Message
 from notifications.stream.position import Position
-from tests.sockets.model import Client, Clock, World, make_message
+from tests.sockets.model import Client, Clock, Pipe, World, make_message
 from tests.sockets.scene import make_connection
 
 STAGE = "development"
@@ -40,6 +44,7 @@ LIMITS = {
     "HERMES_HISTORY_SECONDS": 100,
     "HERMES_REPLAY_ENTRIES": 4,
     "HERMES_REPLAY_BYTES": 480,
+    "HERMES_QUEUE_BYTES": 400,
     "HERMES_STAGES": {STAGE: None},
 }
 TURNS = 16  # of the loop: more than any chain of waits within one step
@@ -112,12 +117,15 @@ class Machine(RuleBasedStateMachine):
             Client("charlie", "globex", self.world),
         ]
         self.sent: list[Message] = []
+        self.revoked: dict[str, int] = {}
         # So that what happens happens to somebody, from the first step on.
         for index, client in enumerate(self.clients):
             self._join(client, index % 2)
         self.turn()
         for room in ("acme", "globex"):
             self._publish(room, [None, None], is_heard=True)
+        for index in range(2):
+            self.sweep(index)
 
     async def _begin(self) -> Process:
         return Process(self.world)
@@ -137,6 +145,8 @@ class Machine(RuleBasedStateMachine):
             if client.joining is not None and client.joining.done():
                 self._joined(client)
             client.listen()
+            if client.is_connected and (client.pipe.is_cut or client.pipe.closed):
+                self._leave(client)  # as the consumer does when the socket has ended
 
     # ── Producers ────────────────────────────────────────────────────────────────────────────────────────────────────
     def _publish(
@@ -273,6 +283,40 @@ class Machine(RuleBasedStateMachine):
             self.world.reply(0)
             self.turn()
 
+    # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    @precondition(lambda self: not self.world.is_down)
+    @rule(index=st.integers(0, 5), is_heard=st.booleans())
+    def revoke(self, index: int, is_heard: bool) -> None:
+        """A member's tokens of until now are taken back; whoever comes later has a newer one."""
+        client = self.clients[index]
+        self.revoked[client.user] = int(self.clock.now)
+        command = commands.encode(Revoke(client.user, client.room_id, int(self.clock.now)))
+        message = Message(f"c{len(self.sent)}-{self.clock.now}", "hermes", CONTROL_ROOM, command)
+        self.clock.now += 1
+        self._append(CONTROL_ROOM, [message], is_heard=is_heard)
+        if is_heard and not self.world.is_slow:  # an earlier command may lack, and has to be read first
+            self._require_revoked()
+
+    @rule(process=st.integers(0, 1))
+    def sweep(self, process: int) -> None:
+        """Everybody's row is read, because commands may have been missed; it says what was taken back."""
+        guard = self.processes[process].hub._guard
+        if guard._sweep_at == 0:
+            guard._sweep_at = math.inf
+            for client in self.clients:
+                if client.is_connected and client.process == process and self._is_revoked(client):
+                    self._leave(client)
+
+    def _is_revoked(self, client: Client) -> bool:
+        return client.issued_at <= self.revoked.get(client.user, 0)
+
+    def _require_revoked(self) -> None:
+        """Nobody is connected by a token that was taken back, except where everybody's row is about to be read."""
+        for client in self.clients:
+            if client.is_connected and self._is_revoked(client):
+                guard = self.processes[client.process].hub._guard
+                assert guard._sweep_at == 0, f"{client.user} is connected by a token that was taken back"
+
     # ── Hubs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     @rule(process=st.integers(0, 1), is_compared=st.booleans())
     def look(self, process: int, is_compared: bool) -> None:
@@ -318,6 +362,12 @@ class Machine(RuleBasedStateMachine):
             self._join(client, process, is_malformed=is_malformed and client.position is not None)
             self.turn()
 
+    @rule(index=st.integers(0, 5), is_stalled=st.booleans())
+    def stall(self, index: int, is_stalled: bool) -> None:
+        """A client takes nothing from the network any more, or goes on; too far behind, it is cut."""
+        self.clients[index].is_stalled = is_stalled
+        self.turn()
+
     @rule(index=st.integers(0, 5))
     def leave(self, index: int) -> None:
         self._leave(self.clients[index])
@@ -330,8 +380,10 @@ class Machine(RuleBasedStateMachine):
         client.position, client.shown, client.may_repeat = None, set(), set()
 
     def _join(self, client: Client, process: int, *, is_malformed: bool = False) -> None:
-        connection = make_connection(client.user, client.room_id, v1=client.speaks_v1)
-        client.connection, client.process, client.read = connection, process, 0
+        connection = make_connection(client.user, client.room_id, v1=client.speaks_v1, issued_at=int(self.clock.now))
+        client.connection, client.process, client.issued_at = connection, process, int(self.clock.now)
+        client.pipe, client.is_stalled = Pipe(), False
+        connection.outbound = RawOutbound(client.pipe, connection.on_cut)
         position = None if is_malformed else client.position
         joining = self.processes[process].hub.join(connection, position, malformed=is_malformed)
         client.joining = self.loop.create_task(joining)
@@ -369,15 +421,16 @@ class Machine(RuleBasedStateMachine):
         """Redis answers, the followers look, everybody is there: then nothing is missing anywhere."""
         self.world.is_down = self.world.is_slow = False
         self._answer_all()
-        for index, client in enumerate(self.clients):
-            if client.connection is None:
-                self._join(client, index % 2)
-        self.turn()
+        self._come_all()
         for process in self.processes:
             for _ in range(2):
                 process.follower.compare_soon()
                 self._do(self._look(process))
                 self.turn()
+        self._require_revoked()
+        for index in range(2):
+            self.sweep(index)
+        self._come_all()  # whom that has cost the connection
         for index in range(2):
             self.ping(index)
         for client in self.clients:
@@ -385,6 +438,13 @@ class Machine(RuleBasedStateMachine):
             if client.speaks_v1:
                 head = self.world.room(client.room_id).open()
                 assert client.position == head, f"{client.user} stands at {client.position} and the room at {head}"
+
+    def _come_all(self) -> None:
+        for index, client in enumerate(self.clients):
+            client.is_stalled = False
+            if client.connection is None:
+                self._join(client, index % 2)
+        self.turn()
 
     def teardown(self) -> None:
         try:
