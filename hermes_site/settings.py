@@ -225,7 +225,10 @@ HERMES_LOG_LEVEL = env.choice("HERMES_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WAR
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"redact": {"()": "notifications.access.redaction.RedactTokens"}},
+    "filters": {
+        "brief": {"()": "hermes_site.brief_log.BriefBadRequests"},
+        "redact": {"()": "notifications.access.redaction.RedactTokens"},
+    },
     "formatters": {
         "human": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
         "json": {
@@ -235,7 +238,7 @@ LOGGING = {
         },
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": HERMES_LOG_FORMAT, "filters": ["redact"]},
+        "stderr": {"class": "logging.StreamHandler", "formatter": HERMES_LOG_FORMAT, "filters": ["brief", "redact"]},
     },
     "root": {"handlers": ["stderr"], "level": HERMES_LOG_LEVEL},
     "loggers": {

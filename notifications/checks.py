@@ -123,8 +123,8 @@ def _times() -> Iterator[CheckMessage]:
     if settings.HERMES_CONNECTIONS_PER_ADDRESS and not settings.HERMES_TRUSTED_PROXIES:
         yield Error(
             "HERMES_CONNECTIONS_PER_ADDRESS is set, and HERMES_TRUSTED_PROXIES does not say who tells addresses.",
-            hint="Set it to your proxies' addresses, or to 'direct' where there are none: everybody behind a proxy has its "
-            "address, and they would share one cap.",
+            hint="Set it to your proxies' addresses, or to 'direct' where there are none: everybody behind a proxy has "
+            "its address, and they would share one cap.",
             id="hermes.E013",
         )
     if settings.HERMES_MAX_RECEIVES == 1:

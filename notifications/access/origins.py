@@ -34,7 +34,12 @@ def parse_origin(text: str) -> tuple[str, str, int] | None:
         port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     except ValueError:
         return None
-    if not port or not parts.hostname or parts.path or parts.query or parts.fragment or parts.username is not None:
+    # Nothing but these three: `urlsplit` drops tabs, a bare `?` and a bare `#`, and reads a port of 0080 as 80.
+    if not port or not parts.hostname or parts.username is not None:
+        return None
+    if text.lower() != f"{parts.scheme}://{parts.netloc}".lower():
+        return None
+    if parts.port is not None and not parts.netloc.endswith(f":{port}"):
         return None
     return parts.scheme, parts.hostname.lower(), port
 

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
@@ -46,6 +47,8 @@ def token(request: HttpRequest) -> JsonResponse:
         return _error("not_signed_in", "Sign in first: a token is given to a session's user.", 401)
     try:
         wish = json.loads(request.body or b"{}")
+    except RequestDataTooBig:
+        return _error("too_large", "The body has more bytes than a room and a stage can need.", 413)
     except (ValueError, RecursionError):
         return _error("not_json", "The body must be a JSON object, or empty.", 400)
     if not isinstance(wish, dict):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 
 from notifications.sockets.outbound import RAW_EXTENSION
 from notifications.sockets.protocol import Close
@@ -23,6 +24,7 @@ USER_TIMEOUT_MS = 20_000  # unacknowledged writes end a connection whose peer is
 DRAIN_SECONDS = 5.0
 DRAIN_VARIABLE = "HERMES_SERVE_DRAIN_SECONDS"  # set by `serve --drain-seconds` for the workers that it spawns
 PONG_BUFFER = 64 * 1024  # bytes that may wait before a client's pings go unanswered
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
 
@@ -53,6 +55,26 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[RAW_EXTENSION] = self
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a handshake that cannot be read, as one with too long a line; uvicorn would leave it hanging."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
+            self.handshake_initiated = self.close_sent = True
+            self.transport.write(BAD_REQUEST)
+            self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        """End a connection whose text is not UTF-8 with 1007; uvicorn would log a traceback for each."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.send_close(CloseCode.INVALID_DATA)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def handle_ping(self) -> None:
         """Answer a client's ping, unless it does not read our answers: then they would pile up without end.

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
+from tests.e2e.bad_inputs import bodies
 from tests.e2e.client import Client
 from tests.processes import Hermes
 from tests.waiting import wait_until
 
 DEAD = "hermes-messageQueue-dead"
-REFUSED = {
-    "not JSON": "{oops",
-    "not an object": "[1, 2]",
-    "missing fields": '{"user_id": 1}',
-    "duplicate keys": '{"user_id": 1, "room_id": 1, "room_id": 2, "data": 1}',
-    "NaN": '{"user_id": 1, "room_id": "acme", "data": NaN}',
-    "Infinity": '{"user_id": 1, "room_id": "acme", "data": -Infinity}',
-    "a lone surrogate": '{"user_id": 1, "room_id": "acme", "data": "\\ud800"}',
-    "depth 100,000": '{"user_id": 1, "room_id": "acme", "data": ' + "[" * 100_000 + "]" * 100_000 + "}",
-    "300 KiB": json.dumps({"user_id": 1, "room_id": "acme", "data": "x" * 300 * 1024}),
-    "a forged control frame": '{"user_id": 1, "room_id": "acme", "data": {"type": "hermes.lost", "data": {}}}',
-    "an empty to": '{"user_id": 1, "room_id": "acme", "data": 1, "to": []}',
-    "a room that is a list": '{"user_id": 1, "room_id": ["acme"], "data": 1}',
-}
+# One by one; all of them at once, with their exact reasons, are test_bad_inputs'.
+ONE_BY_ONE = (
+    "not JSON",
+    "a list",
+    "missing fields",
+    "duplicate keys",
+    "NaN",
+    "a lone surrogate",
+    "depth 100,000",
+    "300 KiB",
+    "a forged control frame",
+    "an empty to",
+    "a room that is a list",
+)
+REFUSED = {name: bodies.REFUSED[name][0] for name in ONE_BY_ONE}
 
 
 @pytest.mark.parametrize("name", REFUSED)
