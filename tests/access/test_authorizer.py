@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +13,7 @@ from typing import Any
 
 import jwt
 import pytest
+import redis
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.urls import path
@@ -183,10 +186,30 @@ async def test_a_shared_verdict_ends_with_its_token_and_tells_nothing(
 ) -> None:
     hashed = put_row(ALICE)
     await authorizer.authorize(stage, make_token(ttl=100))
-    (key,) = await authorizer._cache.keys("*")
-    assert 90 <= await authorizer._cache.ttl(key) <= 100
+    (key,) = await authorizer._verdicts.cache.keys("*")
+    assert 90 <= await authorizer._verdicts.cache.ttl(key) <= 100
     assert hashed not in key.decode()
     assert tokens.make_digest(ALICE, stage.passcode, "acme") not in key.decode()
+
+
+async def test_a_verdict_planted_in_redis_opens_nothing(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, valkey: Valkey
+) -> None:
+    """Who writes to Redis may know row and digest and see a verdict: its name says nothing of another's."""
+    await asyncio.to_thread(put_row, 43)
+    await authorizer.authorize(stage, make_token(43))
+    attacker = redis.Redis.from_url(valkey.url)
+    (real,) = attacker.keys("*")  # type: ignore[misc]
+    hashed = put_row(ALICE, token=put_row(43))
+    digest = tokens.make_digest(ALICE, stage.passcode, "acme")
+    prefix = real.decode().rpartition(":")[0]
+    for guess in (hashed, digest, f"{digest} {hashed}", tokens.key_id(stage.jwt_secret)):
+        for key in (b"", guess.encode(), b"hermes"):
+            name = hmac.digest(key, guess.encode(), "sha256").hex()
+            attacker.set(f"{prefix}:{name}", b"1")
+        attacker.set(f"{prefix}:{hashlib.sha256(guess.encode()).hexdigest()}", b"1")
+    attacker.close()
+    assert (await refusal(authorizer, stage, make_token(ALICE))).reason == "digest"
 
 
 async def test_a_refusal_is_not_shared(
@@ -194,7 +217,7 @@ async def test_a_refusal_is_not_shared(
 ) -> None:
     put_row(ALICE, token=put_row(43))
     await refusal(authorizer, stage, make_token(ALICE))
-    assert await authorizer._cache.keys("*") == []
+    assert await authorizer._verdicts.cache.keys("*") == []
 
 
 async def test_a_changed_row_is_another_verdict(

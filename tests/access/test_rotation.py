@@ -153,7 +153,7 @@ async def test_a_verdict_that_is_remembered_does_not_let_a_removed_key_live_on(
     """The verdict on the row is in memory and in Redis, and the row still holds the old passcode's digest."""
     first, token = servers[0], await servers[0].give(ALICE)
     assert await first.admits(token)
-    reads, hashes = count(token_store, "read"), count(token_store, "matches")
+    reads, hashes = count(token_store, "_read_some"), count(token_store, "matches")
     first.stage = Environment(OLD | {name: NEW[name]}).stages()["development"]  # the very authorizer that has let it in
     assert not await first.admits(token)
     await first.restart(OLD | {name: NEW[name]})
@@ -164,7 +164,7 @@ async def test_a_verdict_that_is_remembered_does_not_let_a_removed_key_live_on(
 async def test_a_flood_of_unknown_keys_costs_no_hash_and_no_read(
     servers: list[Server], count: Callable[[Any, str], list[Any]]
 ) -> None:
-    reads, hashes = count(token_store, "read"), count(token_store, "matches")
+    reads, hashes = count(token_store, "_read_some"), count(token_store, "matches")
     forged = Environment(NEW).stages()["development"]
     flood = [tokens.issue(forged, user, "acme", now=time.time(), ttl=600) for user in range(200)]
     flood += [jwt.encode({"user_id": user}, NEW["HERMES_JWT_SECRET"], "HS512") for user in range(200)]
