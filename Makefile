@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests that start Hermes as processes, and browsers.
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-postgres faults lint types format venv clean
+.PHONY: help run test test-python test-js test-postgres test-faults faults lint types format venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -18,7 +18,7 @@ run: .venv/.installed var/secret-key ## run everything on this machine until Ctr
 	@if [ -z "$$DJANGO_SECRET_KEY$$DJANGO_SECRET_KEY_FILE" ]; then export DJANGO_SECRET_KEY_FILE=var/secret-key; fi; \
 	exec $(BIN)/python manage.py demo --port $(PORT)
 
-test: lint types test-js test-python ## lint, types, JavaScript, Python and browser tests
+test: lint types test-js test-python test-faults ## lint, types, JavaScript, Python and browser tests, and the faults' short form
 
 lint: .venv/.installed-dev ## style and mistakes (ruff)
 	$(BIN)/ruff format --check .
@@ -45,8 +45,13 @@ test-python: .venv/.installed-dev ## Python and browser tests with coverage
 test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
 	HERMES_TEST_POSTGRES=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
 
-faults: .venv/.installed-dev ## break everything at random moments and judge what was seen (MINUTES=10 SEED= ONLY=)
-	$(BIN)/python -m tests.faults --minutes $(MINUTES) --seed "$(SEED)" --only "$(ONLY)"
+# Alone and last: it needs the whole machine. Its seed is another one each time, unless SEED names one.
+test-faults: .venv/.installed-dev ## the fault suite's short form, of another seed each time (SEED=)
+	@mkdir -p var
+	$(BIN)/python -m tests.faults --minutes 2.5 --seed "$(SEED)" --report var/faults.md
+
+faults: .venv/.installed-dev ## break everything at random moments and judge what was seen (MINUTES=10 SEED= ONLY= SHIPPED=)
+	$(BIN)/python -m tests.faults --minutes $(MINUTES) --seed "$(SEED)" --only "$(ONLY)" $(if $(SHIPPED),--shipped)
 
 test-js: node_modules/.installed ## types and tests of the toolkit
 	npm run --silent types

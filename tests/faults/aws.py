@@ -12,7 +12,7 @@ import random
 import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -51,7 +51,9 @@ class AwsChaos:
 
     def __init__(self, recorder: Recorder, rng: random.Random) -> None:
         self.url = ""
-        self.modes: dict[str, str] = {}
+        self.modes: dict[str, set[str]] = {"sqs": set(), "dynamodb": set()}
+        # How many calls each mode has disturbed: a fault that disturbed nothing is not counted.
+        self.bites: Counter[tuple[str, str]] = Counter()
         self._recorder, self._rng = recorder, rng
         self._lock = threading.Lock()
         self._mid_of: dict[str, str] = {}
@@ -75,12 +77,17 @@ class AwsChaos:
             self._thread.join(5)
 
     def fail(self, service: str, mode: str) -> None:
-        """Have a service fail in one of its ``MODES``."""
-        self.modes[service] = mode
+        """Have a service fail in one of its ``MODES``, beside those that it fails in already."""
+        self.modes[service] |= {mode}
 
-    def heal(self, service: str) -> None:
-        """Have a service answer as it should."""
-        self.modes.pop(service, None)
+    def heal(self, service: str, mode: str) -> None:
+        """Have a service fail no longer in this mode."""
+        self.modes[service] -= {mode}
+
+    def _bite(self, service: str, mode: str) -> bool:
+        with self._lock:
+            self.bites[service, mode] += 1
+        return True
 
     def set_trap(self, action: str, spring: Callable[[], None], *, answered: bool) -> None:
         """Call ``spring`` once: when such a call has come, which is never done; or when it is done, never answered."""
@@ -105,22 +112,24 @@ class AwsChaos:
         """Return the status and the answer of one call, or None where the connection just ends."""
         service = "dynamodb" if target.startswith("DynamoDB") else "sqs"
         action = target.rpartition(".")[2]
-        mode = self.modes.get(service, "")
-        if mode == "unreachable":
+        modes = frozenset(self.modes[service])
+        if "unreachable" in modes and self._bite(service, "unreachable"):
             return None
-        if mode == "slow":
+        if "slow" in modes and self._bite(service, "slow"):
             time.sleep(self._rng.uniform(0.1, 1.5))
-        if mode == "throttled" and self._rng.random() < 0.7:
+        if "throttled" in modes and self._rng.random() < 0.7 and self._bite(service, "throttled"):
             return 400, {"__type": _THROTTLED[service], "message": "Rate exceeded"}
         request: dict[str, Any] = json.loads(body or b"{}")
         if self._springs(action, None):
             return None
         kept: dict[str, Any] = {}
-        if mode == "half_failing":
-            kept = _keep_half(action, request)
-        elif mode == "expired_receipts" and action == "DeleteMessageBatch" and self._rng.random() < 0.5:
-            return 200, {"Successful": [], "Failed": _failed(request["Entries"], "ReceiptHandleIsInvalid")}
-        if mode == "half_failing" and kept and not request.get("Entries", request.get("RequestItems")):
+        if "half_failing" in modes and (kept := _keep_half(action, request)):
+            self._bite(service, "half_failing")
+        if "expired_receipts" in modes and action == "DeleteMessageBatch" and self._rng.random() < 0.5:
+            self._bite(service, "expired_receipts")
+            failed = _failed(request["Entries"], "ReceiptHandleIsInvalid") + kept.get("Failed", [])
+            return 200, {"Successful": [], "Failed": failed}
+        if kept and not request.get("Entries", request.get("RequestItems")):
             status, answer = 200, {}
         else:
             status, raw = handler.forward(json.dumps(request).encode())
@@ -129,10 +138,11 @@ class AwsChaos:
             self._observe(action, request, answer)
             if self._springs(action, answer):
                 return None
-        if self.modes.get(service) == "unreachable" or (mode == "lost_replies" and self._rng.random() < 0.4):
-            return None  # it happened, and nobody is told
+        for silent, chance in (("unreachable", 1.0), ("lost_replies", 0.4)):  # it happened, and nobody is told
+            if silent in self.modes[service] and self._rng.random() < chance and self._bite(service, silent):
+                return None
         if action == "ReceiveMessage" and status == 200:
-            self._disturb(mode, answer)
+            self._disturb(modes, answer)
         if kept:
             for name, value in kept.items():
                 answer[name] = [*answer.get(name, ()), *value] if isinstance(value, list) else value
@@ -157,10 +167,10 @@ class AwsChaos:
         ):
             self._recorder.write("dead", n=mark[1])
 
-    def _disturb(self, mode: str, answer: dict[str, Any]) -> None:
+    def _disturb(self, modes: frozenset[str], answer: dict[str, Any]) -> None:
         """Deliver again what was delivered lately, or in another order."""
         messages = list(answer.get("Messages", ()))
-        if mode == "duplicating" and messages:
+        if "duplicating" in modes and messages:
             with self._lock:
                 # Of the same queue, as every message of one answer is.
                 queue = self._recent[-1]["queue"]
@@ -168,13 +178,15 @@ class AwsChaos:
             have = {message["ReceiptHandle"] for message in messages}
             again = [message for message in old if message["ReceiptHandle"] not in have]
             self._rng.shuffle(again)
-            messages += [
-                {name: value for name, value in message.items() if name != "queue"}
-                for message in again[: 10 - len(messages)]
-            ]
-        if mode in ("duplicating", "reordering"):
+            again = again[: 10 - len(messages)]
+            if again:
+                self._bite("sqs", "duplicating")
+            messages += [{name: value for name, value in each.items() if name != "queue"} for each in again]
+        if modes & {"duplicating", "reordering"} and len(messages) > 1:
             self._rng.shuffle(messages)
             answer["Messages"] = messages
+            if "reordering" in modes:
+                self._bite("sqs", "reordering")
 
 
 def _failed(entries: list[dict[str, Any]], code: str) -> list[dict[str, Any]]:

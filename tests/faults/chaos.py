@@ -39,6 +39,10 @@ class ChaosProxy:
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
+        # How much a fault has disturbed: one that disturbed nothing is not counted.
+        self.bites = 0
+        # While what it leads to is being exchanged nobody passes, whatever else ends meanwhile.
+        self.is_closed = False
         self.target_port = target_port
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
@@ -91,6 +95,7 @@ class ChaosProxy:
                 writer.transport.abort() if reset else writer.close()
             for task in link.tasks:
                 task.cancel()
+        self.bites += len(links)
         return len(links)
 
     async def start(self) -> ChaosProxy:
@@ -118,7 +123,8 @@ class ChaosProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refuses:
+        if self.refuses or self.is_closed:
+            self.bites += self.refuses
             writer.close()
             return
         link = _Link(writer)
@@ -146,6 +152,8 @@ class ChaosProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
+                if self.delay or self.bytes_a_second or not self._open[direction].is_set():
+                    self.bites += 1
                 await self._open[direction].wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
@@ -183,7 +191,9 @@ class ChaosProxy:
     def _heard(self, link: _Link, data: bytes) -> bytes:
         """Return what of a subscriber's stream passes: while deaf, everything but messages."""
         replies, link.unread = split_replies(link.unread + data)
-        return b"".join(reply for reply in replies if not (self.is_deaf and is_message(reply)))
+        heard = [reply for reply in replies if not (self.is_deaf and is_message(reply))]
+        self.bites += len(replies) - len(heard)
+        return b"".join(heard)
 
 
 def is_message(reply: bytes) -> bool:

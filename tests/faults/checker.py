@@ -13,12 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.authority import Authority
+from tests.faults.windows import Windows, is_clock_behind, is_of_redis
+
 Event = dict[str, Any]
 Place = tuple[str, int, str]  # epoch, seq, id
 
 HISTORY_ENTRIES = 1000  # the settings' defaults, which the suite leaves as they are
 REPLAY_BYTES = 1024 * 1024
 CLOCK_SECONDS = 1.5  # between a server's look at the clock and a member's
+# After Redis has been kept from a server: its joins wait ten seconds at most, and a look finds what it missed.
+REDIS_SECONDS = 12.0
 
 
 @dataclass
@@ -28,6 +33,7 @@ class Member:
     Args:
         key: stage and room.
         user: who.
+        server: the one it last asked to join.
     """
 
     key: tuple[str, str]
@@ -36,6 +42,7 @@ class Member:
     # Unix seconds at which it last asked to join. When an entry was written to it nobody outside can tell, because
     # links and readers are slow at times; but not before that.
     joined_at: float = 0.0
+    server: str = ""
     shown: set[str] = field(default_factory=set)
 
 
@@ -59,6 +66,12 @@ class Checker:
         self._standing: dict[tuple[str, str], dict[str, tuple[str, int]]] = defaultdict(dict)
         self._has_forked = False
         self._members: dict[str, Member] = {}
+        self._windows = Windows()
+        self.authority = Authority(self._windows, self._broken)
+        # What a restart or a promotion took, by its place in the record; and what was confirmed by then.
+        self._taken: dict[int, list[tuple[str, str, str]]] = {}
+        self._confirmed: set[tuple[str, str, str]] = set()
+        self._id_of: dict[str, set[tuple[str, str, str]]] = defaultdict(set)
 
     def check(self, events: Iterable[Event]) -> Checker:
         """Judge a whole run; events are in the order in which they were written down."""
@@ -94,6 +107,7 @@ class Checker:
         key = (event["stage"], event["room"])
         self._placed.add(event["n"])
         self._ids.add((*key, event["id"]))
+        self._id_of[event["n"]].add((*key, event["id"]))
         self._history[key][event["epoch"]][event["seq"]].append(event)
         place = (event["epoch"], event["seq"])
         before = self._standing[key].get(event["id"])
@@ -109,6 +123,16 @@ class Checker:
             for id_, place in list(standing.items()):
                 if place[0] != epoch or place[1] > seq:
                     del standing[id_]
+                    self._taken.setdefault(id(event), []).append((stage, room, id_))
+
+    def _learn_fault(self, event: Event) -> None:
+        self._windows.learn(event)
+
+    def _learn_load(self, event: Event) -> None:
+        self.authority.learn_load(event)
+
+    def _learn_revoked(self, event: Event) -> None:
+        self.authority.learn_revocation(event)
 
     # ── Producers, relay, registry ───────────────────────────────────────────────────────────────────────────────────
     def _judge_appended(self, event: Event) -> None:
@@ -119,21 +143,28 @@ class Checker:
             self._broken(f"message {event['n']} was produced for somebody else than it was appended for")
 
     def _judge_life(self, event: Event) -> None:
-        self._has_forked = self._has_forked or event["how"] == "older"
+        self._has_forked = self._has_forked or event["how"] in ("older", "promoted")
+        for key in self._taken.get(id(event), ()) if event.get("durable") else ():
+            if key in self._confirmed:
+                self._broken(f"{key} was confirmed when a replica had it, and is gone with its primary")
 
     def _judge_acked(self, event: Event) -> None:
         produced = self._by_mid.get(event["mid"])
         if produced is not None and produced["n"] not in self._placed | self.dead:
             self._broken(f"message {produced['n']} was deleted from SQS and is in no history and no dead-letter queue")
+        if produced is not None:
+            self._confirmed |= self._id_of[produced["n"]]
 
     def _judge_sent(self, event: Event) -> None:
         member = self._members[event["client"]]
         if (*member.key, event["id"]) not in self._ids:
             self._broken(f"{event['client']} was told that {event['id']} was sent, and it is in no history")
+        self._confirmed.add((*member.key, event["id"]))
 
     def _judge_registry(self, event: Event) -> None:
-        if not event["ok"]:
-            self._broken(f"the {event['store']} was not right after {event['seconds']:.0f} s: {event['detail']}")
+        if not event["ok"] or event["seconds"] > event["limit"]:
+            late = f"after {event['seconds']:.1f} s, and {event['limit']:.1f} s are allowed after {event['after']}"
+            self._broken(f"the {event['store']} was not right {late}: {event['detail']}")
 
     def _judge_unsettled(self, event: Event) -> None:
         self._broken(f"it did not settle: {event['what']}")
@@ -147,7 +178,8 @@ class Checker:
     # ── Members ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _judge_joining(self, event: Event) -> None:
         member = self._members.setdefault(event["client"], Member((event["stage"], event["room"]), event["user"]))
-        member.joined_at = event["unix"]
+        member.joined_at, member.server = event["unix"], event.get("server", "")
+        self.authority.joining(event)
         shows = tuple(event["position"]) if event["position"] else None
         if shows != member.position:
             self._broken(f"{event['client']} shows the position {shows} and has {member.position}")
@@ -155,6 +187,7 @@ class Checker:
     def _judge_hello(self, event: Event) -> None:
         member, who, at = self._members[event["client"]], event["client"], _place(event)
         status = event["status"]
+        self.authority.greeted(event)
         if status == "lost":
             self._judge_told(event)
         elif member.position is None:
@@ -179,7 +212,11 @@ class Checker:
             self._broken(f"{who} received {event['n']} at {at}, where {entry['n']} stands")
         if entry["to"] is not None and member.user not in entry["to"]:
             self._broken(f"{who} received {at}, which is for {entry['to']}")
-        if entry["expires"] is not None and entry["expires"] + CLOCK_SECONDS < max(member.joined_at, entry["at"]):
+        self.authority.received(event, entry["at"])
+        t = event.get("t", 0.0)
+        behind = self._windows.overlap(is_clock_behind, t - 20, t, member.server)
+        late = max(member.joined_at, entry["at"])
+        if entry["expires"] is not None and entry["expires"] + CLOCK_SECONDS < late and not behind:
             self._broken(f"{who} received {at}, which had expired before it came back, or before the entry had a place")
         if member.position is not None:
             if at[0] != member.position[0]:
@@ -211,14 +248,17 @@ class Checker:
 
     _judge_gap = _judge_lost
 
+    def _judge_refreshed(self, event: Event) -> None:
+        self.authority.refreshed(event)
+
     def _judge_closed(self, event: Event) -> None:
-        if event["code"] is not None and 4400 <= event["code"] <= 4499:
-            self._broken(f"{event['client']} was closed with {event['code']}, and its token is good")
+        self.authority.closed(event)
 
     def _judge_settled(self, event: Event) -> None:
         """Everything is still: each member has seen all that there is."""
         for who in event["clients"]:
             member = self._members[who]
+            self.authority.still_connected(who, event.get("unix", 0.0))
             head = tuple(event["heads"]["/".join(member.key)])
             if member.position is None or member.position[0] != head[0]:
                 self._broken(f"{who} is at {member.position} while its room is at {head}")
@@ -243,13 +283,14 @@ class Checker:
             self._broken(f"{who} came without a position and was told that it lost something: {reason}")
             return
         epoch, seq, _ = member.position
+        t = event.get("t", 0.0)
         after = [entry for place, found in self._history[member.key][epoch].items() if place > seq for entry in found]
         good = {
             "epoch": at[0] != epoch,
             "fork": self._has_forked,
-            "trimmed": len(after) >= HISTORY_ENTRIES,
+            "trimmed": max((entry["seq"] for entry in after), default=0) - seq > HISTORY_ENTRIES,
             "too_far": len(after) >= HISTORY_ENTRIES or sum(entry["size"] for entry in after) > REPLAY_BYTES,
-            "unavailable": True,
+            "unavailable": self._windows.overlap(is_of_redis, t - REDIS_SECONDS, t),
         }
         if not good.get(reason, False):
             self._broken(f"{who} at {member.position} was told {event['event']}({reason}) for no reason, from {at} on")

@@ -12,6 +12,7 @@ import struct
 import time
 import urllib.parse
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import websockets
@@ -29,6 +30,15 @@ _SO_ATTACH_FILTER = 26
 _Frames = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Token:
+    """What a member shows: the JWT, and in unix seconds when it was issued and when it ends."""
+
+    text: str
+    iat: int
+    exp: int
+
+
 class Member:
     """One client of one member, which stays connected until told otherwise.
 
@@ -36,7 +46,7 @@ class Member:
         name: what it is called in the record.
         stage, room, user: who it is.
         token: good for the whole run.
-        port: called before each connection; which port to connect to.
+        port: called before each connection; which server to connect to, and at which port.
         is_direct: that port is its server's own, and no proxy's.
         recorder: where it writes.
         rng: for its jitter.
@@ -49,8 +59,8 @@ class Member:
         room: str,
         user: str,
         *,
-        token: str,
-        port: Callable[[], int],
+        token: Token,
+        port: Callable[[], tuple[str, int]],
         is_direct: bool,
         recorder: Recorder,
         rng: random.Random,
@@ -60,8 +70,9 @@ class Member:
         self.position: tuple[str, int, str] | None = None
         self.connection_id = ""
         self.is_open = False
+        self.greeted_at = self.closed_at = 0.0  # monotonic seconds
         self._ids: dict[str, None] = {}
-        self._token, self._port, self._recorder, self._rng = token, port, recorder, rng
+        self.token, self._port, self._recorder, self._rng = token, port, recorder, rng
         self._socket: ClientConnection | None = None
         self._raw: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
@@ -143,6 +154,7 @@ class Member:
         while True:
             code: int | None = None
             try:
+                await self._prepare()
                 await self._live_once()
             except (OSError, websockets.WebSocketException, TimeoutError):
                 pass
@@ -152,10 +164,20 @@ class Member:
                 self.is_open = False
                 self.connection_id = ""
                 self._socket = self._raw = None
-            self._recorder.write("closed", client=self.name, code=code)
-            now = time.monotonic()
+            self._recorder.write("closed", client=self.name, code=code, unix=round(time.time(), 2))
+            self._on_closed(code)
+            now = self.closed_at = time.monotonic()
             jitter = self._rng.uniform(0.02, LONGEST_RETURN_SECONDS)
             await asyncio.sleep(max(jitter, self._away_until - now, self._retry_at - now))
+
+    async def _prepare(self) -> None:
+        """Whatever is to be done before connecting."""
+
+    def _on_closed(self, code: int | None) -> None:
+        """Take note of how a connection ended."""
+
+    def _on_control(self, kind: str, data: _Frames) -> None:
+        """Take note of a control frame."""
 
     async def _live_once(self) -> None:
         loop = asyncio.get_running_loop()
@@ -164,14 +186,16 @@ class Member:
             raw.setblocking(False)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             async with asyncio.timeout(OPEN_SECONDS):
-                await loop.sock_connect(raw, (HOST, self._port()))
+                server, port = self._port()
+                await loop.sock_connect(raw, (HOST, port))
             query = urllib.parse.urlencode(dict(zip(("epoch", "seq", "id"), self.position or (), strict=False)))
             where = {"stage": self.stage, "room": self.room, "user": self.user, "position": self.position}
-            self._recorder.write("joining", client=self.name, unix=round(time.time(), 2), **where)
+            about = {"server": server, "iat": self.token.iat, "exp": self.token.exp}
+            self._recorder.write("joining", client=self.name, unix=round(time.time(), 2), **about, **where)
             async with connect(
                 f"ws://{HOST}/ws/{self.stage}?{query}",
                 sock=raw,
-                subprotocols=["hermes.v1", f"hermes.token.{self._token}"],  # type: ignore[list-item]
+                subprotocols=["hermes.v1", f"hermes.token.{self.token.text}"],  # type: ignore[list-item]
                 open_timeout=OPEN_SECONDS,
                 close_timeout=1.0,
                 ping_interval=None,
@@ -219,12 +243,13 @@ class Member:
         """Obey a control frame; return the server's ping interval where it is told, else 0."""
         if kind in ("hello", "lost", "gap", "ping", "goodbye"):
             told = {name: data.get(name) for name in ("epoch", "seq", "id", "status", "reason", "from", "to")}
-            self._recorder.write(kind, client=self.name, **told)
+            self._recorder.write(kind, client=self.name, unix=round(time.time(), 2), **told)
             place = (data["epoch"], data["seq"], data["id"])
             if kind in ("hello", "lost", "gap") or (
                 self.position and self.position[0] == place[0] and place[1] > self.position[1]
             ):
                 self.position = place
+        self._on_control(kind, data)
         if kind == "goodbye":
             self._retry_at = time.monotonic() + data["retry_after_ms"] / 1000
         if kind == "sent":
@@ -234,5 +259,6 @@ class Member:
         if kind == "hello":
             self.connection_id = data["connection_id"]
             self.is_open = True
+            self.greeted_at = time.monotonic()
             return float(data["ping_s"])
         return 0.0

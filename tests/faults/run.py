@@ -1,38 +1,56 @@
 """Run: a world, its members and producer, and faults at random moments of a seed; then the checker. Called by main.
 
-Time goes in rounds: some seconds of faults in all lanes at once, then a calm in which everything must come right.
+Time goes in rounds: a minute or more of faults in all lanes at once, then a calm in which everything must come right,
+then a server's kill with nothing else broken, after which the registry must come right by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults import checker
+from tests.faults import checker, lanes
 from tests.faults.aws import MARK
-from tests.faults.faults import KINDS, Scene
+from tests.faults.holder import REVOKED, Holder
+from tests.faults.kinds import KINDS, SHIPPED_KINDS
+from tests.faults.kinds import lanes as all_lanes
+from tests.faults.ledger import Ledger, load
 from tests.faults.member import Member
 from tests.faults.producer import Producer
 from tests.faults.recorder import Recorder
-from tests.faults.world import World
+from tests.faults.scene import Scene
+from tests.faults.settling import Settling
+from tests.faults.summary import Result
+from tests.faults.times import SCALED, SHIPPED, Times
+from tests.faults.world import SERVERS, World, false_clocks
 from tests.waiting import eventually
 
-ROUND_SECONDS = 45.0
-# Seconds between two faults of a lane, at most.
-PAUSE = {"relay": 2.5, "server": 3.0, "redis": 3.0, "door": 3.0, "sqs": 3.0, "dynamodb": 3.0, "readers": 3.0}
-# The longest fault takes 16 s and a process a few seconds to start, on a machine that is busy with all the others.
-CALM_SECONDS = 120.0
-QUEUE_SECONDS = 60.0  # five times the visibility
-HEAD_SECONDS = 40.0
-REGISTRY_SECONDS = 90.0  # guarantee 8
+ROUND_SECONDS = 110.0
+SHORT_ROUND_SECONDS = 50.0
+# What a round's end needs: the last faults, the visibility of what was held, a revocation and a kill.
+CALM_SECONDS = 35.0
+# From this share of a run on, every process waits for the replica.
+DURABLE_FROM = 0.65
+# The longest fault takes 14 s and a process a few seconds to start, on a machine that is busy with all the others.
+END_OF_FAULTS_SECONDS = 120.0
+# Faults that the registry takes no notice of; when all the others have ended its time runs.
+NOT_THE_REGISTRYS = ("relay", "sqs outage", "sqs disorder", "redis link/relay", "redis")
+CALM_KILL = "server kill -9"
+CALM_KILLS = 2
+CALM_REVOCATION = "tokens revoked"
 # What no outage excuses in a log: an error that nobody had thought of.
-UNEXPECTED = ("Exception in ASGI application", "was never retrieved", "was never awaited", "Fatal Python error")
+UNEXPECTED = (
+    "Exception in ASGI application",
+    # A page that was given up while it was made is cancelled, and asgiref forgets that.
+    r"was never retrieved\n(?!future: <Future finished exception=CancelledError)",
+    "was never awaited",
+    "Fatal Python error",
+)
 MEMBERS = (
     ("alice-1", "development", "acme", "alice", False),
     ("alice-2", "development", "acme", "alice", True),
@@ -43,31 +61,15 @@ MEMBERS = (
     ("alice-3", "production", "acme", "alice", False),
     ("bob-3", "production", "acme", "bob", True),
 )
-
-
-@dataclass
-class Result:
-    """What a run found.
-
-    Args:
-        seed: makes the same choices again, though not at the same moments.
-        seconds: how long it took.
-        faults: how many of each kind.
-        judged: the checker.
-        registry_seconds: how long the registry took to be right, calm by calm.
-        memory: MiB of each part at the first calm and at the last.
-        tracebacks: lines of logs that begin one.
-        members: what they received, and what they were told.
-    """
-
-    seed: str
-    seconds: float
-    faults: Counter[str]
-    judged: checker.Checker
-    registry_seconds: list[float] = field(default_factory=list)
-    memory: list[dict[str, int]] = field(default_factory=list)
-    tracebacks: int = 0
-    told: Counter[str] = field(default_factory=Counter)
+# Whose tokens end soon, and whose are revoked, one at each server; no reader's fault happens to them.
+HOLDERS = (
+    ("dora-1", "development", "acme", "dora", "", (20.0, 60.0)),
+    ("dora-2", "development", "acme", "dora", "", (20.0, 60.0)),
+    ("erin-1", *REVOKED, SERVERS[0], (1500.0, 1800.0)),
+    ("erin-2", *REVOKED, SERVERS[1], (1500.0, 1800.0)),
+)
+# Long enough for any run, and short enough to have ended by a clock that is an hour ahead.
+TOKEN_SECONDS = 3600 - 60
 
 
 class Run:
@@ -76,83 +78,187 @@ class Run:
     Args:
         directory: for everything it writes.
         seed: of every choice.
-        seconds: how long faults go on.
+        seconds: how long it takes in all, calms included; a round that is due may make it a little longer.
         only: the only kinds of faults, by a part of their names; empty for all.
+        times: the constants of every process.
         say: told after each round how far it has come.
     """
 
     def __init__(
-        self, directory: Path, seed: str, seconds: float, only: str = "", say: Callable[[str], None] | None = None
+        self,
+        directory: Path,
+        seed: str,
+        seconds: float,
+        only: str = "",
+        times: Times = SCALED,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.recorder = Recorder(directory / "history.jsonl")
-        self.world = World(directory, self.recorder, random.Random(f"{seed}:aws"))
+        self.world = World(directory, self.recorder, random.Random(f"{seed}:aws"), times, false_clocks())
         self.seed, self.seconds = seed, seconds
         self._say = say or (lambda _: None)
         self.kinds = {name: kind for name, kind in KINDS.items() if only.lower() in name.lower()}
+        if times == SHIPPED:
+            self.kinds = {name: kind for name, kind in self.kinds.items() if name in SHIPPED_KINDS}
+        if not self.world.has_false_clocks:
+            self.kinds = {name: kind for name, kind in self.kinds.items() if not name.startswith("clock")}
+            self._say("LEFT OUT: clock steps. There is no libfaketime here: apt-get install faketime.")
         self.faults: Counter[str] = Counter()
-        self.registry_seconds: list[float] = []
         self.memory: list[dict[str, int]] = []
+        self._rng = random.Random(f"{seed}:run")
         self._may_break = asyncio.Event()
         self._breaking: set[str] = set()
+        self._chosen: Counter[str] = Counter()
+        self._end = 0.0
 
     async def run(self) -> Result:
         """Do all of it, and judge it."""
         began = time.monotonic()
+        self._end = began + self.seconds
         await self.world.open()
-        members = [self._member(*who) for who in MEMBERS]
-        producer = Producer(self.world, members, self.recorder, random.Random(f"{self.seed}:producer"))
+        ordinary = [self._member(*who) for who in MEMBERS]
+        self.holders = [self._holder(*who) for who in HOLDERS]
+        self.members, self._disturbed = [*ordinary, *self.holders], ordinary
+        self.producer = Producer(self.world, ordinary, self.recorder, random.Random(f"{self.seed}:producer"))
+        self.settling = Settling(self.world, self.members, self.producer, self.recorder)
+        self.ledger = Ledger(self.world, self.members, self.recorder)
         try:
-            for member in members:
+            for member in self.members:
                 member.start()
-            await self._settle(members, producer)
-            producer.start()
+            await self.settling.settle()
+            self.producer.start()
+            self.producer.resume()
             async with asyncio.TaskGroup() as group:
-                lanes = [
-                    group.create_task(self._lane(lane, members, producer), name=f"lane-{lane}")
-                    for lane in sorted({kind.lane for kind in self.kinds.values()})
-                ]
-                end = time.monotonic() + self.seconds
-                while time.monotonic() < end:
-                    self._may_break.set()
-                    await asyncio.sleep(min(ROUND_SECONDS, max(1.0, end - time.monotonic())))
-                    self._may_break.clear()
-                    await self._settle(members, producer)
+                mine = [lane for lane in all_lanes() if any(lane in kind.lanes for kind in self.kinds.values())]
+                tasks = [group.create_task(self._lane(lane), name=f"lane-{lane}") for lane in mine]
+                while self._left() > CALM_SECONDS:
+                    await self._round()
                     self.recorder.flush()
                     total, seconds = sum(self.faults.values()), time.monotonic() - began
                     self._say(f"{seconds:.0f} s: {total} faults, {self.world.tap.appended} entries")
-                for lane in lanes:
-                    lane.cancel()
+                for task in tasks:
+                    task.cancel()
         finally:
-            await producer.stop()
-            for member in members:
-                await member.stop()
-            for n in await asyncio.to_thread(self.world.dead_marks, _mark):
-                self.recorder.write("dead", n=n)
-            await self.world.close()
-            for name, process in self.world.processes.items():
-                for phrase in UNEXPECTED:
-                    if count := process.log_text().count(phrase):
-                        self.recorder.write("unexpected", process=name, what=phrase, count=count)
-            self.recorder.close()
-        events = checker.read(self.recorder.path)
-        told = Counter(
-            f"{event['event']} {event.get('reason') or event.get('status')}"
-            for event in events
-            if event["event"] in ("hello", "lost", "gap")
-        )
-        shown = sum(1 for event in events if event["event"] == "received" and event["shown"])
-        told["shown"] = shown
-        logs = self.world.log_text()
-        return Result(
-            self.seed,
-            time.monotonic() - began,
-            self.faults,
-            checker.Checker().check(events),
-            self.registry_seconds,
-            self.memory,
-            logs.count("Traceback (most recent call last)"),
-            told,
-        )
+            await self._close()
+        return Result.of(self, time.monotonic() - began, checker.read(self.recorder.path))
+
+    async def _round(self) -> None:
+        self.recorder.write("load", load=round(load(), 2))
+        if self._left() < (1 - DURABLE_FROM) * self.seconds and not self.is_durable and self._restarts_redis:
+            await self.world.make_durable()
+            self.kinds = {name: kind for name, kind in self.kinds.items() if not kind.is_lossy}
+            self._say("From now on nothing counts as appended before the replica has it.")
+        for holder in self.holders:
+            holder.resume()
+        usual = ROUND_SECONDS if self.seconds > 600 else SHORT_ROUND_SECONDS
+        self._may_break.set()
+        await asyncio.sleep(max(5.0, min(usual, self._left() - CALM_SECONDS)))
+        self._may_break.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._registry_after_round())
+            group.create_task(self._members_after_round())
+        self.memory.append(self.world.memory())
+        self.recorder.write("load", load=round(load(), 2))
+        if CALM_REVOCATION in self.kinds:
+            await self._revoke_in_calm()
+        for _ in range(CALM_KILLS if CALM_KILL in self.kinds else 0):
+            await self._kill_in_calm()
+        self.producer.resume()
+
+    async def _members_after_round(self) -> None:
+        with self.settling.or_unsettled():
+            await eventually(lambda: not self._breaking, END_OF_FAULTS_SECONDS, "the faults end")
+            await asyncio.gather(*(holder.calm() for holder in self.holders))
+        await self.settling.settle()
+
+    async def _registry_after_round(self) -> None:
+        with self.settling.or_unsettled():
+            await eventually(
+                lambda: not self._breaking - set(NOT_THE_REGISTRYS), END_OF_FAULTS_SECONDS, "the faults end"
+            )
+            since = time.monotonic()
+            await self.ledger.watch("a round", since)
+
+    async def _revoke_in_calm(self) -> None:
+        """Nothing is broken: within a second nobody is connected with what was revoked; a new token is good."""
+        self.recorder.write("fault", kind=CALM_REVOCATION, phase="begin")
+        with self.settling.or_unsettled():
+            await self.world.revoke(*REVOKED)
+            await asyncio.sleep(1.0)
+            await eventually(
+                lambda: all(each.is_open for each in self.members), 20.0, "who was revoked is let in again"
+            )
+        self.recorder.write("fault", kind=CALM_REVOCATION, phase="end")
+        self.faults[CALM_REVOCATION] += 1
+
+    async def _kill_in_calm(self) -> None:
+        """Nothing else is broken: within its lease a killed server is no more, and its members are the other's."""
+        name = self._rng.choice(SERVERS)
+        self.recorder.write("fault", kind=CALM_KILL, phase="begin")
+        with self.settling.or_unsettled():
+            await self.world.kill_part(name)
+            killed_at = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.ledger.watch("a kill", killed_at))
+                group.create_task(self.world.start_part(name))
+        self.recorder.write("fault", kind=CALM_KILL, phase="end")
+        self.faults[CALM_KILL] += 1
+
+    async def _lane(self, lane: str) -> None:
+        """Break one thing after another, for ever."""
+        rng = random.Random(f"{self.seed}:{lane}")
+        scene = Scene(self.world, self._disturbed, self.producer, rng, lane.partition("/")[2])
+        owed = lanes.quota(lane, self.kinds.values(), self.seconds)
+        spent, count = 0.0, 0
+        while True:
+            await asyncio.sleep(lanes.pause(owed - count, self._left() * lanes.BREAKING, spent / max(1, count), rng))
+            await self._may_break.wait()
+            began = time.monotonic()
+            if lane == "server":  # one at a time: the other one goes on
+                scene.part = rng.choice(SERVERS)
+            name = lanes.choose(lane, self.kinds, self._chosen, rng)
+            self._chosen[name] += 1
+            self._breaking.add(lane)
+            self.recorder.write("fault", kind=name, phase="begin", part=scene.part)
+            counted: bool | str | None = False
+            try:
+                counted = await self.kinds[name].fault(scene)
+            except Exception as error:
+                self.recorder.write("unsettled", what=f"{name}: {type(error).__name__}: {error}"[:2000])
+                await asyncio.sleep(1)
+            finally:
+                self._breaking.discard(lane)
+                self.recorder.write("fault", kind=name, phase="end", part=scene.part)
+            if counted is False:
+                self._chosen[name] -= 1
+            else:
+                self.faults[counted if isinstance(counted, str) else name] += 1
+            spent, count = spent + time.monotonic() - began, count + 1
+
+    async def _close(self) -> None:
+        await self.producer.stop()
+        for member in self.members:
+            await member.stop()
+        for n in await asyncio.to_thread(self.world.dead_marks, _mark):
+            self.recorder.write("dead", n=n)
+        await self.world.close()
+        for name, process in self.world.processes.items():
+            for phrase in UNEXPECTED:
+                if count := len(re.findall(phrase, process.log_text())):
+                    self.recorder.write("unexpected", process=name, what=phrase, count=count)
+        self.recorder.close()
+
+    def _left(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether every process waits for the replica by now."""
+        return self.world.redis_pair.is_durable
+
+    @property
+    def _restarts_redis(self) -> bool:
+        return any("redis" in kind.lanes for kind in self.kinds.values())
 
     def _member(self, name: str, stage: str, room: str, user: str, direct: bool) -> Member:
         rng = random.Random(f"{self.seed}:{name}")
@@ -161,84 +267,27 @@ class Run:
             stage,
             room,
             user,
-            token=self.world.issue_token(stage, room, user),
+            token=self.world.issue_token(stage, room, user, TOKEN_SECONDS),
             port=self.world.port_chooser(rng, direct=direct),
             is_direct=direct,
             recorder=self.recorder,
             rng=rng,
         )
 
-    async def _lane(self, lane: str, members: list[Member], producer: Producer) -> None:
-        """Break one thing after another, for ever."""
-        scene = Scene(self.world, members, producer, random.Random(f"{self.seed}:{lane}"))
-        mine = {name: kind for name, kind in self.kinds.items() if kind.lane == lane}
-        while True:
-            await asyncio.sleep(scene.rng.uniform(0, PAUSE[lane]))
-            await self._may_break.wait()
-            name = scene.rng.choices(list(mine), weights=[kind.weight for kind in mine.values()])[0]
-            self._breaking.add(name)
-            self.recorder.write("fault", kind=name, phase="begin")
-            try:
-                await mine[name].fault(scene)
-            except Exception as error:
-                self.recorder.write("unsettled", what=f"{name}: {type(error).__name__}: {error}"[:2000])
-                await asyncio.sleep(1)
-            finally:
-                self._breaking.discard(name)
-                self.faults[name] += 1
-                self.recorder.write("fault", kind=name, phase="end")
-
-    async def _settle(self, members: list[Member], producer: Producer) -> None:
-        """Wait until nothing breaks any more and all is right; write down what does not come right in time."""
-        with self._or_unsettled():
-            await eventually(lambda: not self._breaking, CALM_SECONDS, "the faults end")
-        await producer.pause()
-        self.world.write_deaths()
-        await asyncio.gather(self._settle_members(members), self._settle_registry(members))
-        self.memory.append(self.world.memory())
-        producer.resume()
-
-    async def _settle_members(self, members: list[Member]) -> None:
-        """Wait until the queues are empty and every member has seen all that there is."""
-
-        def all_there() -> bool:
-            return all(member.position and member.position[:2] == heads[member.key][:2] for member in members)
-
-        with self._or_unsettled():
-            await eventually(self._queues_are_empty, QUEUE_SECONDS, "the queues are empty")
-            await eventually(lambda: all(member.is_open for member in members), HEAD_SECONDS, "all are connected")
-            await self.world.tap.look()
-            heads = dict(self.world.tap.heads)
-            await eventually(all_there, HEAD_SECONDS, "all members are at their rooms' heads")
-            self.recorder.write("settled", heads=heads, clients=[member.name for member in members])
-
-    async def _settle_registry(self, members: list[Member]) -> None:
-        """Wait until SQL and DynamoDB hold exactly the live connections, counted from the end of the last fault."""
-        began = time.monotonic()
-        have: dict[str, set[str]] = {"registry": set(), "mirror": set()}
-        want: set[str] = set()
-        wrong = set(have)
-        while wrong and time.monotonic() < began + REGISTRY_SECONDS:
-            await asyncio.sleep(0.2)
-            have["registry"] = await asyncio.to_thread(self.world.open_rows)
-            have["mirror"] = await asyncio.to_thread(self.world.live_rows)
-            want = {member.connection_id for member in members if member.is_open}
-            wrong = {store for store, ids in have.items() if ids != want or len(want) < len(members)}
-        seconds = round(time.monotonic() - began, 2)
-        self.registry_seconds.append(seconds)
-        for store, ids in have.items():
-            detail = f"surplus {sorted(ids - want)}, missing {sorted(want - ids)}" if store in wrong else ""
-            self.recorder.write("registry", store=store, ok=store not in wrong, seconds=seconds, detail=detail)
-
-    async def _queues_are_empty(self) -> bool:
-        return await asyncio.to_thread(self.world.unfinished) == 0
-
-    @contextlib.contextmanager
-    def _or_unsettled(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.recorder.write("unsettled", what=f"{type(error).__name__}: {error}"[:2000])
+    def _holder(self, name: str, stage: str, room: str, user: str, server: str, life: tuple[float, float]) -> Holder:
+        rng = random.Random(f"{self.seed}:{name}")
+        return Holder(
+            name,
+            stage,
+            room,
+            user,
+            issue=lambda seconds: self.world.issue_token(stage, room, user, seconds),
+            life=lambda: rng.uniform(*life),
+            port=self.world.port_chooser(rng, direct=True, only=server),
+            is_direct=True,
+            recorder=self.recorder,
+            rng=rng,
+        )
 
 
 def _mark(body: str) -> str | None:

@@ -31,9 +31,7 @@ class Tap:
     """
 
     def __init__(self, url: str, rooms: Sequence[tuple[str, str]], recorder: Recorder) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis = _client(url)
         self._rooms, self._recorder = list(rooms), recorder
         self._read: dict[tuple[str, str], tuple[str, int]] = {}
         self._known: set[tuple[str, str, str, int, str, str]] = set()
@@ -63,18 +61,25 @@ class Tap:
             for key in self._rooms:
                 await self._look_at(key)
 
-    async def new_life(self, how: str) -> None:
+    async def move(self, url: str) -> None:
+        """Read another Redis from now on."""
+        async with self._lock:
+            await self._redis.aclose()
+            self._redis = _client(url)
+
+    async def new_life(self, how: str, *, is_durable: bool = False) -> None:
         """Redis is back from a restart: write down where its histories end now, and read them from their beginning.
 
         Args:
-            how: ``same`` data as before, ``older`` or ``none``.
+            how: ``same`` data as before, ``older`` or ``none``; ``promoted`` where it was a replica.
+            is_durable: whatever was confirmed must still be there.
         """
         async with self._lock:
             heads = {}
             for stage, room in self._rooms:
                 epoch, seq, _ = await self._head((stage, room))
                 heads[f"{stage}/{room}"] = (epoch, seq)
-            self._recorder.write("life", how=how, heads=heads)
+            self._recorder.write("life", how=how, durable=is_durable, heads=heads)
             self._read.clear()
 
     async def _follow(self) -> None:
@@ -125,3 +130,7 @@ class Tap:
             n=mark[1] if mark else "unknown",
             size=len(fields[b"frame"]),
         )
+
+
+def _client(url: str) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))

@@ -62,6 +62,15 @@ def settled(n: int, *clients: str) -> Event:
     return {"event": "settled", "heads": {f"{STAGE}/{ROOM}": [EPOCH, n, f"id{n}"]}, "clients": clients or ["alice-1"]}
 
 
+BOOKS = {
+    "event": "registry",
+    "store": "mirror",
+    "ok": True,
+    "seconds": 2.0,
+    "limit": 5.0,
+    "after": "a kill",
+    "detail": "",
+}
 CLOSED = {"event": "closed", "client": "alice-1", "code": 1006}
 
 # Alice is connected, misses two entries, comes back; the fifth is for Bob, the sixth was refused.
@@ -84,7 +93,7 @@ TRUE = [
     {"event": "dead", "n": "m6"},
     {"event": "acked", "mid": "sqs-6"},
     told("ping", 5),
-    {"event": "registry", "store": "mirror", "ok": True, "seconds": 2.0, "detail": ""},
+    BOOKS,
     settled(5),
 ]
 
@@ -156,9 +165,14 @@ CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
     "an entry that does not follow its predecessor": (instead(appended(3), appended(3, prev="other")), "which follows"),
     "a member that is not where its room is": (instead(settled(5), produced(7), appended(7, 6), settled(6)), "past 6"),
     "a registry that is wrong": (
-        lambda events: [*events, {"event": "registry", "store": "mirror", "ok": False, "seconds": 90, "detail": "x"}],
+        lambda events: [*events, {**BOOKS, "ok": False}],
         "mirror was not right",
     ),
+    "a registry that came right too late": (
+        lambda events: [*events, {**BOOKS, "seconds": 5.1}],
+        "5.0 s are allowed after a kill",
+    ),
+    "an outage of Redis told that was none": (instead(hello(2), hello(2, "lost", "unavailable")), "for no reason"),
     "a good token refused": (lambda events: [*events, {**CLOSED, "code": 4401}], "its token is good"),
     "a process that ended by itself": (
         lambda events: [*events, {"event": "died", "process": "relay", "code": 1}],
@@ -242,6 +256,35 @@ def test_what_expires_may_be_missed_but_is_not_delivered_afterwards() -> None:
     assert any("had expired" in found for found in violations([*events, *back, received(1)]))
     late = [*events[:-1], appended(1, expires=1000, at=1005.0)]
     assert any("had expired" in found for found in violations([*late, received(1)]))
+
+
+def promoted(seq: int, *, durable: bool) -> Event:
+    return {**life("promoted", seq), "durable": durable}
+
+
+def test_what_a_replica_confirmed_and_its_promotion_lost_is_rejected() -> None:
+    acked = {"event": "acked", "mid": "sqs-3"}
+    lost = [*BEFORE, acked, promoted(2, durable=True), told("lost", 2, "fork"), produced(5), appended(5, 3)]
+    found = violations([*lost, received(5, seq=3)])
+    assert any("id3') was confirmed when a replica had it" in each for each in found)
+    sent = [*BEFORE, {"event": "sent", "client": "alice-1", "id": "id3"}, promoted(2, durable=True)]
+    assert any("was confirmed when a replica had it" in each for each in violations(sent))
+
+
+def test_what_nobody_confirmed_may_go_with_its_primary_and_in_memory_anything_may() -> None:
+    acked = {"event": "acked", "mid": "sqs-3"}
+    assert not any("confirmed" in each for each in violations([*BEFORE, promoted(2, durable=True)]))
+    assert not any("confirmed" in each for each in violations([*BEFORE, acked, promoted(2, durable=False)]))
+
+
+def test_an_outage_may_be_told_when_redis_was_away() -> None:
+    def fault(phase: str, t: float) -> Event:
+        return {"event": "fault", "kind": "Redis link: cut", "part": "server-0", "phase": phase, "t": t}
+
+    told_lost = {**hello(2, "lost", "unavailable"), "t": 20.0}
+    events = [told_lost if event == hello(2) else event for event in TRUE]
+    assert violations([fault("begin", 8), fault("end", 9), *events]) == []
+    assert any("for no reason" in found for found in violations([fault("begin", 1), fault("end", 2), *events]))
 
 
 def test_a_file_whose_last_line_was_cut_off_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ def test_a_throttled_or_unreachable_service_fails(chaos: AwsChaos, queue: Queue)
             return False
 
         assert any(fails() for _ in range(30)), mode
-    chaos.heal("sqs")
+        assert chaos.bites["sqs", mode] > 0
+        chaos.heal("sqs", mode)
     assert queue.receive() is not None
 
 

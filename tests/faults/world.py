@@ -8,7 +8,6 @@ import hashlib
 import os
 import random
 import secrets
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -18,28 +17,23 @@ import bcrypt
 import jwt
 
 from hermes_site.children import ChildProcess
-from hermes_site.engines import HOST, Valkey, free_port
+from hermes_site.engines import HOST, free_port
 from tests.environment import environment, without_foreign
 from tests.environment import secrets as test_secrets
 from tests.faults.aws import AwsChaos
 from tests.faults.chaos import ChaosProxy
+from tests.faults.member import Token
+from tests.faults.pair import Pair
 from tests.faults.recorder import Recorder
 from tests.faults.tap import Tap
+from tests.faults.times import SCALED, Times
 from tests.processes import PASSWORD, START_DEADLINE, STOP_DEADLINE, Hermes
 from tests.waiting import eventually
 
 ROOMS = (("development", "acme"), ("development", "globex"), ("production", "acme"))
 SERVERS = ("server-0", "server-1")
+PARTS = (*SERVERS, "relay")
 QUEUES = {"development": "hermes-messageQueue", "production": "hermes-messageQueue-production"}
-# Short enough for many kills; docs/settings.md has the bounds.
-OVERRIDES = {
-    "HERMES_LEASE_SECONDS": "3",
-    "HERMES_PING_SECONDS": "2",
-    "HERMES_WAIT_SECONDS": "1",
-    "HERMES_VISIBILITY_SECONDS": "12",
-    # Redelivery by so many faults must not look like a message that cannot be delivered.
-    "HERMES_MAX_RECEIVES": "200",
-}
 
 
 class World(Hermes):
@@ -49,44 +43,60 @@ class World(Hermes):
         directory: for its data and logs.
         recorder: learns what the proxies see.
         rng: for the AWS proxy's own choices.
+        times: the constants of every process.
+        clocks: the library that makes clocks false (libfaketime); None where there is none.
     """
 
-    def __init__(self, directory: Path, recorder: Recorder, rng: random.Random) -> None:
-        super().__init__(directory, without_foreign(dict(os.environ)), None, OVERRIDES)
-        # Synced at every write, so that a kill loses nothing that was confirmed; never rewritten, so that it can be
-        # copied at any moment.
-        options = ("--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
-        self.valkey = Valkey(directory / "valkey", persistent=True, arguments=options)
+    def __init__(
+        self,
+        directory: Path,
+        recorder: Recorder,
+        rng: random.Random,
+        times: Times = SCALED,
+        clocks: Path | None = None,
+    ) -> None:
+        super().__init__(directory, without_foreign(dict(os.environ)), None, times.settings)
+        self.times = times
+        self.redis_pair = Pair(directory)
         self.aws_proxy: AwsChaos = AwsChaos(recorder, rng)  # type: ignore[assignment]
         self.ports = dict(zip(SERVERS, (self.port, free_port()), strict=True))
         self.recorder = recorder
         self.redis_of: dict[str, ChaosProxy] = {}
         self.door_of: dict[str, ChaosProxy] = {}
         self.expected_down: set[str] = set()
+        self._rows: set[tuple[str, str, str]] = set()
+        self._revocations = 0
+        self.has_false_clocks = clocks is not None
+        self._clocks = clocks
         self._log_began: dict[str, int] = {}
         self.tap: Tap
 
     async def open(self) -> None:
         """Start all of it and wait until it is ready."""
-        await asyncio.to_thread(self.valkey.start)
+        await self.redis_pair.start()
         await asyncio.to_thread(self.aws.start)
         self.aws_proxy.start(self.aws.port)
-        for name in (*SERVERS, "relay"):
-            self.redis_of[name] = await ChaosProxy(self.valkey.port).start()
+        for name in PARTS:
+            self.set_clock(name, "+0")
+        for name in (*PARTS, "helper"):
+            self.redis_of[name] = await ChaosProxy(self.redis_pair.primary.port).start()
         for name in SERVERS:
             self.door_of[name] = await ChaosProxy(self.ports[name]).start()
         self.env = {
             **self._base,
-            **environment(aws_url=self.aws_proxy.url, redis_url=self.valkey.url, database_url=self.database_url),
+            **environment(
+                aws_url=self.aws_proxy.url, redis_url=self.redis_pair.primary.url, database_url=self.database_url
+            ),
             "DJANGO_SETTINGS_MODULE": "hermes_site.settings",
             "HERMES_DEMO_PASSWORD": PASSWORD,
             "PYTHONUNBUFFERED": "1",
             **self._overrides,
         }
         await asyncio.to_thread(self.manage, "demo", "--prepare")
-        await asyncio.gather(*(self.start_part(name) for name in (*SERVERS, "relay")))
-        self.tap = Tap(self.valkey.url, ROOMS, self.recorder)
+        await asyncio.gather(*(self.start_part(name) for name in PARTS))
+        self.tap = Tap(self.redis_pair.primary.url, ROOMS, self.recorder)
         self.tap.start()
+        self.redis_pair.serve(self.redis_of.values(), self.tap)
 
     async def close(self) -> None:
         """Stop all of it."""
@@ -96,6 +106,7 @@ class World(Hermes):
         await self.tap.stop()
         for proxy in (*self.redis_of.values(), *self.door_of.values()):
             await proxy.stop()
+        await self.redis_pair.stop()
         await asyncio.to_thread(super().stop)
 
     # ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,7 +115,32 @@ class World(Hermes):
         process = super().child(name, *arguments, port=port)
         if name in self.redis_of:
             process.environment["REDIS_URL"] = f"redis://{HOST}:{self.redis_of[name].port}/0"
+        if self._clocks is not None and name in PARTS:
+            process.environment |= {
+                "LD_PRELOAD": str(self._clocks),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock_file(name)),
+                "FAKETIME_CACHE_DURATION": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+                "PYTHONPATH": str(Path(__file__).parent / "clock_site"),
+            }
         return process
+
+    def set_clock(self, name: str, offset: str) -> None:
+        """Have a part's wall clock differ from ours by an offset, as ``+1h``; it notices within a second."""
+        new = self._clock_file(name).with_suffix(".new")
+        new.write_text(f"{offset}\n")
+        new.rename(self._clock_file(name))
+
+    def _clock_file(self, name: str) -> Path:
+        return self.directory / f"clock-{name}"
+
+    async def make_durable(self) -> None:
+        """From now on a message counts as appended when a replica has it; starts every part again."""
+        self.env["HERMES_DURABILITY"] = "replica"
+        for name in PARTS:
+            await self.stop_part(name)
+            await self.start_part(name)
+        self.redis_pair.is_durable = True
 
     async def start_part(self, name: str, *, wait: bool = True) -> None:
         """Start a server or the relay and wait until it works; ``wait=False`` does not wait for the relay."""
@@ -150,55 +186,48 @@ class World(Hermes):
                 self.recorder.write("died", process=name, code=process.exit_code)
                 self.expected_down.add(name)
 
-    # ── Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────
-    async def restart_valkey(self, how: str) -> None:
-        """Kill Valkey and start it with the ``same`` data, with ``none``, or with ``older`` data.
-
-        Where data is lost, nobody can reach it any more and the tap has read all of it before.
-        """
-        data = self.valkey.directory / "appendonlydir"
-        copy = self.valkey.directory / "older"
-        if how == "older":
-            shutil.rmtree(copy, ignore_errors=True)
-            await asyncio.to_thread(shutil.copytree, data, copy)
-            behind = self.tap.appended + 5
-            with contextlib.suppress(AssertionError):  # the relay may be stopped just now; then less is lost
-                await eventually(lambda: self.tap.appended >= behind, 5, "entries that will be lost")
-        if how != "same":
-            for proxy in self.redis_of.values():
-                proxy.refuses = True
-                proxy.cut()
-            await asyncio.sleep(0.1)  # what was sent before the cut is still read and done
-            await self.tap.look()
-        await asyncio.to_thread(self.valkey.kill)
-        if how != "same":
-            shutil.rmtree(data)
-        if how == "older":
-            copy.rename(data)
-        await asyncio.to_thread(self.valkey.start)
-        await self.tap.new_life(how)
-        for proxy in self.redis_of.values():
-            proxy.refuses = False
-
     # ── Members and messages ─────────────────────────────────────────────────────────────────────────────────────────
-    def issue_token(self, stage: str, room: str, user: str) -> str:
-        """Make a token and its row as another program would: the digest in the row, the token signed."""
+    def issue_token(self, stage: str, room: str, user: str, seconds: float) -> Token:
+        """Make a token and its row as another program would: the digest in the row, the token signed; blocks."""
         suffix = "" if stage == "development" else "_PRODUCTION"
         passcode, secret = (test_secrets()[f"HERMES_{name}{suffix}"] for name in ("PASSCODE", "JWT_SECRET"))
         digest = hashlib.sha256(f"{user}{passcode}{room}".encode()).hexdigest()
-        hashed = bcrypt.hashpw(digest.encode(), bcrypt.gensalt(5)).decode()
-        self.client("dynamodb").put_item(
-            TableName="hermesTokens" if stage == "development" else "hermesTokens-production",
-            Item={"user_id": {"S": user}, "room_id": {"S": room}, "token": {"S": hashed}},
-        )
+        if (stage, room, user) not in self._rows:
+            hashed = bcrypt.hashpw(digest.encode(), bcrypt.gensalt(5)).decode()
+            self.client("dynamodb").put_item(
+                TableName="hermesTokens" if stage == "development" else "hermesTokens-production",
+                Item={"user_id": {"S": user}, "room_id": {"S": room}, "token": {"S": hashed}},
+            )
+            self._rows.add((stage, room, user))
         now = int(time.time())
-        claims = {"user_id": user, "room_id": room, "token": digest, "iat": now, "exp": now + 4 * 3600}
-        return jwt.encode({**claims, "jti": secrets.token_hex(8)}, secret, "HS512")
+        exp = now + int(seconds)
+        claims = {"user_id": user, "room_id": room, "token": digest, "iat": now, "exp": exp}
+        return Token(jwt.encode({**claims, "jti": secrets.token_hex(8)}, secret, "HS512"), now, exp)
 
-    def port_chooser(self, rng: random.Random, *, direct: bool) -> Callable[[], int]:
-        """Return a function that picks a server, through its proxy or directly."""
-        ports = list(self.ports.values()) if direct else [proxy.port for proxy in self.door_of.values()]
-        return lambda: rng.choice(ports)
+    async def revoke(self, stage: str, room: str, user: str) -> bool:
+        """Revoke a member's tokens as the admin does; whether it was done is written down."""
+        begin = time.time()
+        code = f"from notifications.access.revocation import revoke; revoke({user!r}, {room!r}, [{stage!r}])"
+        self._revocations += 1
+        helper = self.child("helper", "shell", "--verbosity", "0", "-c", code)
+        helper.log = helper.log.with_name(f"helper-{self._revocations}.log")
+        await asyncio.to_thread(helper.start)
+        await eventually(lambda: not helper.running, START_DEADLINE, "a revocation ends")
+        done, told = helper.exit_code == 0, "are not told now" not in helper.log_text()
+        end = time.time()
+        about = {"stage": stage, "room": room, "user": user, "not_before": int(begin)}
+        moments = {"begin": round(begin, 2), "end": round(end, 2)}
+        self.recorder.write("revoked", done=done, told=told, **about, **moments)
+        return done
+
+    def port_chooser(self, rng: random.Random, *, direct: bool, only: str = "") -> Callable[[], tuple[str, int]]:
+        """Return a function that picks a server, or ``only`` one, and its port: its own or its proxy's."""
+
+        def choose() -> tuple[str, int]:
+            name = only or rng.choice(SERVERS)
+            return name, self.ports[name] if direct else self.door_of[name].port
+
+        return choose
 
     def send_bodies(self, stage: str, bodies: list[str]) -> list[str]:
         """Put at most ten bodies on a stage's queue; return their MessageIds."""
@@ -218,12 +247,22 @@ class World(Hermes):
         """Return a queue's URL without asking for it."""
         return self._url(name)
 
-    def open_rows(self) -> set[str]:
-        """Return the connections that are open in SQL."""
+    def open_rows(self) -> dict[str, str]:
+        """Return the connections that are open in SQL, each with its server."""
         address = f"file:{self.directory / 'hermes.sqlite3'}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as database:
-            rows = database.execute("SELECT connection_id FROM notifications_connection WHERE closed_at IS NULL")
-            return {row[0] for row in rows}
+            rows = database.execute(
+                "SELECT connection_id, server_id FROM notifications_connection WHERE closed_at IS NULL"
+            )
+            return dict(rows)
+
+    def live_items(self) -> dict[str, str]:
+        """Return the connections that the connections table holds, each with its server."""
+        return {item["connection_id"]["S"]: item["server_id"]["S"] for item in self.items()}
+
+    def server_pids(self) -> set[int]:
+        """Return the processes of the servers that live."""
+        return {self.processes[name].pid for name in SERVERS if self.processes[name].running}
 
     def dead_marks(self, mark: Callable[[str], str | None]) -> list[str]:
         """Empty the dead-letter queues; return the marks of what lay there."""
@@ -238,3 +277,8 @@ class World(Hermes):
             if process.running and path.exists():
                 found[name] = int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
         return found
+
+
+def false_clocks() -> Path | None:
+    """Return the library that makes clocks false, of the Debian package ``faketime``; None without it."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
