@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.supervisors import Multiprocess
 
+from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE, HermesWebSocketProtocol, listening_socket
 
 STOP_GRACE_SECONDS = 5  # beyond the drain, for the last closing handshakes
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         config = uvicorn.Config(
             "hermes_site.asgi:application",
             workers=options["workers"],
+            http=HermesHttpProtocol,
             ws=HermesWebSocketProtocol,
             ws_max_size=settings.HERMES_FRAME_MAX_BYTES,
             ws_per_message_deflate=False,  # a compressor per connection, for frames of 200 bytes

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+UNTRIED = -1  # a server without that limit would wait for as long as we do
+
 
 @dataclass(frozen=True)
 class Request:
@@ -227,7 +229,8 @@ REQUESTS: dict[str, Request] = {
     "a year that is a word": admin("notifications/connection/?opened_at__year=soon", 302),
     "a month 13": admin("notifications/connection/?opened_at__year=2026&opened_at__month=13", 302),
     "a year 99,999": admin("notifications/connection/?opened_at__year=99999", 302),
-    "a page 999,999": admin("notifications/connection/?p=999999", 302),
+    "a page that is a word": admin("notifications/connection/?p=abc", 200),
+    "a page 999,999": admin("auth/user/?p=999999", 200),
     "an order that is none": admin("notifications/connection/?o=99.-99.x", 200),
     "users with a NUL": admin("auth/user/?q=%00", 200),
     "a room's members with a NUL": admin("notifications/room/?q=%00", 200),
@@ -272,5 +275,8 @@ REQUESTS: dict[str, Request] = {
     "a header with a NUL": Request("GET /healthz HTTP/1.1", 400, headers={"X-A": "a\0b"}),
     "a folded header": Request("GET /healthz HTTP/1.1\r\nX-A: a\r\n b: c", 400, 200),
     "a cookie of rubbish": get("/", 302, headers={"Cookie": ";;;=;=;\xff;sessionid"}),
-    "100 KiB in a header": Request("GET /healthz HTTP/1.1", 200, 0, headers={"X-A": "a" * 100_000}),
+    "a megabyte in a header": Request("GET /healthz HTTP/1.1", 431, 0, headers={"X-A": "a" * 1_000_000}),
+    "an address of a megabyte": Request(f"GET /{'a' * 1_000_000} HTTP/1.1", 431, 0),
+    "a length of 10 GB": Request("POST /healthz HTTP/1.1", 413, UNTRIED, headers={"Content-Length": "10000000000"}),
+    "4 MB": token("x" * 4_000_000, 413),
 }

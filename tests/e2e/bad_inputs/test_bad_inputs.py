@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,7 @@ from tests.processes import START_DEADLINE, Hermes
 from tests.waiting import wait_until
 
 QUEUE, DEAD = "hermes-bad.fifo", "hermes-bad-dead.fifo"
+GOOD = "good"  # the group whose order counts
 METRICS_TOKEN = "the-metrics-token"
 AT_LEAST = 300
 
@@ -43,6 +45,7 @@ class World:
         self._leave = threading.Event()
         self._joined = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._stay()), name="alice")
+        self._waiting: list[dict[str, str]] = []
         self._queue_url = hermes.queue_url(QUEUE)
 
     def start(self) -> None:
@@ -74,13 +77,16 @@ class World:
             while not self._leave.is_set():
                 await asyncio.sleep(0.05)
 
-    def put(self, *all_bodies: str) -> None:
-        """Put bodies on the queue, in the one order that the queue keeps."""
-        for few in (all_bodies[start : start + 4] for start in range(0, len(all_bodies), 4)):
-            entries = [{"Id": str(at), "MessageBody": body, "MessageGroupId": "one"} for at, body in enumerate(few)]
-            for entry in entries:
-                entry["MessageDeduplicationId"] = uuid.uuid4().hex
-            answer = self.hermes.client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+    def queue(self, body: str, group: str) -> None:
+        """Take a body for the next `put`."""
+        key = uuid.uuid4().hex
+        self._waiting.append({"Id": key, "MessageBody": body, "MessageGroupId": group, "MessageDeduplicationId": key})
+
+    def put(self) -> None:
+        """Put what is waiting on the queue, which keeps the order of each group."""
+        while self._waiting:  # four at a time, because they may be large
+            few, self._waiting = self._waiting[:4], self._waiting[4:]
+            answer = self.hermes.client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=few)
             assert not answer.get("Failed"), answer
 
     def next_good(self) -> str:
@@ -132,7 +138,8 @@ def world(make_hermes: Callable[..., Hermes]) -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def _a_good_message_after_each(world: World) -> Iterator[None]:
     yield
-    world.put(world.next_good())
+    world.queue(world.next_good(), GOOD)
+    world.put()
 
 
 each_server = pytest.mark.parametrize("server", ["serve", "runserver"])
@@ -142,7 +149,12 @@ each_server = pytest.mark.parametrize("server", ["serve", "runserver"])
 @pytest.fixture(scope="module")
 def letters(world: World) -> dict[str, str]:
     """Every refused body is put on the queue, a good message between any two; the dead letters, by their bodies."""
-    world.put(*(each for body, _ in bodies.REFUSED.values() for each in (body, world.next_good())))
+    # A third in the good messages' own group, whose order they must not stop, and the others beside it.
+    for at, (body, _) in enumerate(bodies.REFUSED.values()):
+        world.queue(body, GOOD if at % 3 == 0 else f"bad-{at % 8}")
+        world.queue(world.next_good(), GOOD)
+    world.put()
+    wait_until(lambda: not time.sleep(0.2) and world.hermes.queued(QUEUE) == 0, 100, "the queue is empty")
     found: dict[str, str] = {}
 
     def collect() -> bool:
@@ -293,6 +305,8 @@ def test_a_client_that_goes_in_the_middle_of_a_frame_takes_nothing_with_it(
 @pytest.mark.parametrize("name", requests.REQUESTS)
 def test_a_request_that_nobody_should_make_is_answered(world: World, server: str, name: str) -> None:
     case = requests.REQUESTS[name]
+    if case.on(server) == requests.UNTRIED:
+        pytest.skip("this server has no such limit")
     with Wire(world.servers[server].url) as wire:
         headers = {"Host": wire.host, "Connection": "close"}
         if case.signed_in:
