@@ -6,44 +6,23 @@ and what it did see from every frame that reached it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults import recorder
 from tests.faults.authority import Authority
 from tests.faults.windows import Windows, is_clock_behind, is_of_redis
+from tests.faults.witness import Member, Place
 
 Event = dict[str, Any]
-Place = tuple[str, int, str]  # epoch, seq, id
 
 HISTORY_ENTRIES = 1000  # the settings' defaults, which the suite leaves as they are
 REPLAY_BYTES = 1024 * 1024
 CLOCK_SECONDS = 1.5  # between a server's look at the clock and a member's
 # After Redis has been kept from a server: its joins wait ten seconds at most, and a look finds what it missed.
 REDIS_SECONDS = 12.0
-
-
-@dataclass
-class Member:
-    """One client as the checker knows it.
-
-    Args:
-        key: stage and room.
-        user: who.
-        server: the one it last asked to join.
-    """
-
-    key: tuple[str, str]
-    user: str
-    position: Place | None = None
-    # Unix seconds at which it last asked to join. When an entry was written to it nobody outside can tell, because
-    # links and readers are slow at times; but not before that.
-    joined_at: float = 0.0
-    server: str = ""
-    shown: set[str] = field(default_factory=set)
 
 
 class Checker:
@@ -309,17 +288,6 @@ def _must_see(entry: Event, user: str) -> bool:
     return entry["expires"] is None and (entry["to"] is None or user in entry["to"])
 
 
-def read(path: Path) -> list[Event]:
-    """Return the events of a run's file; a last line that was cut off is left out."""
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return events
-
-
 def check(path: Path) -> Checker:
     """Judge the run whose file this is."""
-    return Checker().check(read(path))
+    return Checker().check(recorder.read(path))

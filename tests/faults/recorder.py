@@ -38,3 +38,14 @@ class Recorder:
         """Write nothing more."""
         with self._lock:
             self._file.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a run's file; a last line that was cut off is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults import checker, lanes
+from tests.faults import lanes
 from tests.faults.aws import MARK
 from tests.faults.holder import REVOKED, Holder
 from tests.faults.kinds import KINDS, SHIPPED_KINDS
@@ -22,7 +22,7 @@ from tests.faults.kinds import lanes as all_lanes
 from tests.faults.ledger import Ledger, load
 from tests.faults.member import Member
 from tests.faults.producer import Producer
-from tests.faults.recorder import Recorder
+from tests.faults.recorder import Recorder, read
 from tests.faults.scene import Scene
 from tests.faults.settling import Settling
 from tests.faults.summary import Result
@@ -140,7 +140,7 @@ class Run:
                     task.cancel()
         finally:
             await self._close()
-        return Result.of(self, time.monotonic() - began, checker.read(self.recorder.path))
+        return Result.of(self, time.monotonic() - began, read(self.recorder.path))
 
     async def _round(self) -> None:
         self.recorder.write("load", load=round(load(), 2))

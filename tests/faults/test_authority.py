@@ -71,7 +71,7 @@ CORRUPTIONS: dict[str, tuple[list[Event], str]] = {
     "an entry after a token's end": ([joining(), greeted(), *entry(106)], "after its token had ended"),
     "let in with a token that has ended": (
         [joining(110), greeted(110.1)],
-        "was let in 10.1 s after its token had ended",
+        "was let in 10.0 s after its token had ended",
     ),
     "still connected after a token's end": (
         [joining(), greeted(), {**settled(0), "heads": {"development/acme": ["e1", 0, ""]}, "unix": BEGAN + 130}],

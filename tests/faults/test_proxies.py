@@ -22,8 +22,8 @@ from notifications.intake.queue import Queue
 from tests.conftest import Aws
 from tests.faults.aws import AwsChaos
 from tests.faults.chaos import ChaosProxy, is_message, split_replies
-from tests.faults.checker import Event, read
-from tests.faults.recorder import Recorder
+from tests.faults.checker import Event
+from tests.faults.recorder import Recorder, read
 from tests.waiting import eventually
 
 
