@@ -23,6 +23,8 @@ class Exactly(TextFilter):  # type: ignore[misc]
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the rows that have what was typed."""
         value = (self.value() or "").strip()
+        if "\0" in value:  # no column holds one, and PostgreSQL raises when it is asked
+            return queryset.none()
         return queryset.filter(**{self.column: value}) if value else queryset
 
 

@@ -89,7 +89,9 @@ class HermesHttpProtocol(HttpToolsProtocol):
         self._deadline = None if seconds is None else self.loop.call_later(seconds, self._refuse, 408)
 
     def _refuse(self, status: int) -> None:
-        if not self.transport.is_closing():
+        if self._in_head and not self._size:  # a browser's connection in reserve: nothing was asked
+            self.transport.close()
+        elif not self.transport.is_closing():
             line = b"HTTP/1.1 " + _REFUSALS[status]
             self.transport.write(line + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()

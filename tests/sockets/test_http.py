@@ -114,9 +114,16 @@ async def test_a_body_in_chunks_that_grows_too_large_is_cut(scene: Scene) -> Non
     assert await scene.say(POST + b"transfer-encoding: chunked\r\n\r\n", chunk * 4) == [b"413 Content Too Large"]
 
 
-@pytest.mark.parametrize("begun", [b"", b"G", GET, POST + b"content-length: 5\r\n\r\nabc"])
+@pytest.mark.parametrize("begun", [b"G", GET, POST + b"content-length: 5\r\n\r\nabc"])
 async def test_who_says_nothing_more_is_not_waited_for(impatient: Scene, begun: bytes) -> None:
     assert await impatient.say(begun) == [b"408 Request Timeout"]
+
+
+async def test_who_says_nothing_at_all_is_told_nothing(impatient: Scene) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_head_that_trickles_is_not_waited_for(impatient: Scene) -> None:
