@@ -157,7 +157,8 @@ class Hub:
         """Tell a connection that this process goes away, and when to come back."""
         self.is_draining = True
         feed = self._feed_of(connection)
-        if feed is not None:
+        # Who is still joining has not been given what it missed: the room's position would take it past that, untold.
+        if feed is not None and connection in self._connections:
             feed.flush()
             connection.goodbye(feed.head, slot_seconds)
 

@@ -345,6 +345,16 @@ async def test_a_draining_hub_says_goodbye_with_a_position_and_a_slot(
     assert hub.is_draining
 
 
+async def test_who_is_still_joining_is_not_taken_past_what_it_missed_when_the_hub_drains(
+    hub: Hub, connect: Connect, message: Make
+) -> None:
+    bob, alice = connect("bob"), connect("alice")
+    await hub.join(bob, None)
+    await publish(hub, message(1))
+    hub.drain(alice, 4.0)
+    assert recorder(alice).controls("goodbye") == []
+
+
 async def test_a_loop_has_one_hub_and_stops_it(valkey: Valkey, provisioned: Any) -> None:
     hubs = HubOfLoop()
     await hubs.stop()
