@@ -31,8 +31,9 @@ class Times:
             "HERMES_VISIBILITY_SECONDS": str(self.visibility),
             "HERMES_PING_SECONDS": str(self.ping),
             "HERMES_WAIT_SECONDS": str(self.wait),
-            # Redelivery by so many faults must not look like a message that cannot be delivered.
-            "HERMES_MAX_RECEIVES": "200",
+            # Redelivery by so many faults must not look like a message that cannot be delivered; a key is known for an
+            # hour, which must be longer than all of its deliveries take.
+            "HERMES_MAX_RECEIVES": str(2400 // self.visibility),
         }
 
 
