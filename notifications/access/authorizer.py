@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
-import redis
 import redis.asyncio
 from django.conf import settings
 
 from notifications.access import token_store, tokens
 from notifications.access.origins import Application, Receive, Scope, Send
-from notifications.access.recall import Flights, Recent
+from notifications.access.recall import Batches, Flights, Recent
 from notifications.access.token_store import Row
+from notifications.access.verdicts import Verdicts
 from notifications.conf import Stage
 from notifications.exceptions import TokenRefused, Unavailable
-from notifications.stream.redis_client import async_client
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +37,10 @@ TOKEN_SUBPROTOCOL = "hermes.token."  # noqa: S105  a prefix
 BAD_REQUEST, TOKEN, REVOKED, UNAVAILABLE = 4400, 4401, 4403, 4113  # docs/protocol.md
 
 ROW_SECONDS = 30.0  # a row that others delete takes effect within 60 s: this, and the sweep of open connections
-CACHED = 50_000  # rows, and verdicts, a process remembers; some 20 MB
+CACHED = 50_000  # rows a process remembers; some 10 MB
 WAITING = 1_000  # joins that may wait for a thread; more are told to come back
-CACHE_SECONDS = 0.5  # the shared cache saves work of milliseconds; it is not worth waiting longer for
+ROWS_A_READ = 50  # members whose rows one request reads, if they come together: BatchGetItem's limit is 100 keys
+READERS = 4  # such requests at once
 AUTHORIZE_SECONDS = 10.0
 _T = TypeVar("_T")
 
@@ -82,25 +81,25 @@ class Authorizer:
     """
 
     def __init__(self, cache: redis.asyncio.Redis | None = None) -> None:
-        self._cache = cache or async_client()
         self._rows: Recent[tuple[float, Row]] = Recent(CACHED)
-        self._verdicts: Recent[bool] = Recent(CACHED)
-        # A member's many tabs come back at once: one reads the row, and one computes the verdict.
+        self._verdicts = Verdicts(cache)
+        # A member's many tabs come back at once: one reads the row.
         self._reading: Flights[tuple[Row, float]] = Flights()
-        self._checking: Flights[bool] = Flights()
         self._forgotten = 0
         self._waiting = 0
-        # Two: bcrypt releases the GIL, and the loop's own core must not be what waits for it.
-        self._bcrypt = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hermes-bcrypt")
         self._dynamodb = ThreadPoolExecutor(max_workers=8, thread_name_prefix="hermes-tokens")
+        self._rows_of = {
+            name: Batches(partial(self._read_many, stage), size=ROWS_A_READ, askers=READERS, waiting=WAITING)
+            for name, stage in settings.HERMES_STAGES.items()
+        }
 
     async def aclose(self) -> None:
         """Let go of threads and connections."""
         self._reading.cancel()
-        self._checking.cancel()
-        self._bcrypt.shutdown(wait=False, cancel_futures=True)
+        for batches in self._rows_of.values():
+            batches.cancel()
         self._dynamodb.shutdown(wait=False, cancel_futures=True)
-        await self._cache.aclose()
+        await self._verdicts.aclose()
 
     async def authorize(self, stage: Stage, token: str) -> Grant:
         """Judge a token.
@@ -181,44 +180,22 @@ class Authorizer:
 
     async def _read(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
         forgotten, started = self._forgotten, time.time()
-        row = await self._in_thread(self._dynamodb, token_store.read, stage, user, room_id)
+        row = await self._rows_of[stage.name].ask((user, room_id))
         if forgotten == self._forgotten:  # else a revocation came meanwhile, and this row may be older than it
             self._rows.put((stage.name, user, room_id), (started, row))
         return row, started
+
+    async def _read_many(self, stage: Stage, members: list[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+        return await self._in_thread(self._dynamodb, token_store.read_many, stage, members)
 
     async def _judge(self, stage: Stage, claims: tokens.Claims, row: Row) -> None:
         judge_row(row, claims.issued_at)
         # While a passcode is rotated, the row may be older or newer than the token: it holds one hash, and the member's
         # sessions have tokens of both ages. Either is good that an accepted passcode has made.
         for digest in claims.digests:
-            if await self._verdict(stage, digest, row.token_hash or "", claims.expires_at):
+            if await self._verdicts.holds(stage, digest, row.token_hash or "", claims.expires_at):
                 return
         raise TokenRefused("digest")
-
-    async def _verdict(self, stage: Stage, digest: str, token_hash: str, expires_at: int) -> bool:
-        fact = hmac.new(stage.jwt_secret.encode(), f"{digest} {token_hash}".encode(), hashlib.sha256).hexdigest()
-        known = self._verdicts.get(fact)
-        if known is not None:
-            return known
-        return await self._checking.join(fact, lambda: self._check(stage, digest, token_hash, fact, expires_at))
-
-    async def _check(self, stage: Stage, digest: str, token_hash: str, fact: str, expires_at: int) -> bool:
-        shared = f"hermes:{{{stage.name}:access}}:verdict:{fact}"
-        try:
-            async with asyncio.timeout(CACHE_SECONDS):
-                known = await self._cache.get(shared) == b"1"
-        except (redis.RedisError, OSError, TimeoutError):
-            known = False  # Redis only saves work here; joining needs it too, and says so
-        if not known:
-            known = await self._in_thread(self._bcrypt, token_store.matches, token_hash, digest)
-            if known:
-                try:
-                    async with asyncio.timeout(CACHE_SECONDS):
-                        await self._cache.set(shared, b"1", ex=max(1, expires_at - int(time.time())))
-                except (redis.RedisError, OSError, TimeoutError) as error:
-                    logger.debug("A verdict was not shared: %s", type(error).__name__)
-        self._verdicts.put(fact, known)
-        return known
 
     async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[..., _T], *arguments: Any) -> _T:
         if self._waiting >= WAITING:

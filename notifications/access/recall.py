@@ -1,13 +1,17 @@
-"""Recall: what the authorizer remembers, and work that many wait for and one does. Used by authorizer alone."""
+"""Recall: what access remembers, work that many wait for and one does, questions asked together.
+
+Used by authorizer and verdicts.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 from notifications.exceptions import Unavailable
 
+_K = TypeVar("_K", bound=Hashable)
 _T = TypeVar("_T")
 
 
@@ -78,3 +82,68 @@ class Flights(Generic[_T]):
     def _land(self, key: Hashable, landed: asyncio.Task[_T]) -> None:
         if self._under_way.get(key) is landed:
             del self._under_way[key]
+
+
+class Batches(Generic[_K, _T]):
+    """Questions that come while others are being answered, and are then asked together.
+
+    Who comes alone is asked for at once; who comes with thousands shares a question with as many as it holds.
+
+    Args:
+        ask: answers many keys; all of them.
+        size: keys in one question, at most.
+        askers: questions under way at once.
+        waiting: keys that may wait for their turn.
+    """
+
+    def __init__(
+        self, ask: Callable[[list[_K]], Awaitable[Mapping[_K, _T]]], *, size: int, askers: int, waiting: int
+    ) -> None:
+        self._question = ask
+        self._size = size
+        self._askers = askers
+        self._longest = waiting
+        self._waiting: list[tuple[_K, asyncio.Future[_T]]] = []
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def ask(self, key: _K) -> asyncio.Future[_T]:
+        """Return what will be the answer for a key, from a question asked after this call.
+
+        Raises:
+            Unavailable: too many wait.
+        """
+        if len(self._waiting) >= self._longest:
+            raise Unavailable("too many joins wait for an answer")
+        answered: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, answered))
+        if len(self._asking) < self._askers:
+            asking = asyncio.create_task(self._take_turns(), name="hermes-asking")
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+        return answered
+
+    def cancel(self) -> None:
+        """Give everything up."""
+        for asking in list(self._asking):
+            asking.cancel()
+        while self._waiting:
+            self._waiting.pop()[1].cancel()
+
+    async def _take_turns(self) -> None:
+        while self._waiting:
+            turn, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+            try:
+                answers = await self._question([key for key, _ in turn])
+            except BaseException as error:
+                for _, answered in turn:
+                    if not answered.done():
+                        if isinstance(error, Exception):
+                            answered.set_exception(error)
+                        else:
+                            answered.cancel()
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                for key, answered in turn:
+                    if not answered.done():
+                        answered.set_result(answers[key])

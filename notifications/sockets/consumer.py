@@ -59,6 +59,8 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         code: int | None = None
         try:
             await self._join(hub, connection)
+            if raw is not None:
+                raw.judged()
             while (event := await receive())["type"] != "websocket.disconnect":
                 await self._obey(hub, connection, event)
             code = event.get("code")

@@ -150,3 +150,9 @@ def text_frame(payload: bytes) -> bytes:
     if length < 65_536:
         return b"\x81\x7e" + length.to_bytes(2, "big") + payload
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame for WebSocket, from server to client, for a reason of at most 123 bytes."""
+    payload = int(code).to_bytes(2, "big") + reason.encode()
+    return bytes((0x88, len(payload))) + payload

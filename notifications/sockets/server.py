@@ -25,11 +25,20 @@ DRAIN_SECONDS = 5.0
 DRAIN_VARIABLE = "HERMES_SERVE_DRAIN_SECONDS"  # set by `serve --drain-seconds` for the workers that it spawns
 PONG_BUFFER = 64 * 1024  # bytes that may wait before a client's pings go unanswered
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+SLICE = 4 * 1024  # bytes of one client that are parsed in one turn of the loop; a kernel's buffer may hold 200,000
+BUSY_SECONDS = 0.005  # until what is left is looked at again
+RATE_GRACE = 1.0  # s for a client that sends without end to see why it is closed; it is not read meanwhile
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
 
 class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol, and `RawSocket` for outbound."""
+
+    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.on_judged: Callable[[], None] | None = None
+        self.is_deaf = False
+        self.unparsed = b""
 
     @property
     def drain_seconds(self) -> float:
@@ -48,6 +57,46 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.drain_timer is not None:
             self.drain_timer.cancel()
         super().connection_lost(exc)
+        if not hasattr(self, "scope"):  # else it keeps its place until it has been judged, although in vain
+            self.judged()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """However it was judged, the next one's turn."""
+        super().on_task_complete(task)
+        self.judged()
+
+    def judged(self) -> None:
+        """The application has joined or refused: the place at the gate is free; a second time does nothing."""
+        if self.on_judged is not None:
+            self.on_judged()
+            self.on_judged = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, but no more of one client in a turn of the loop than others can bear."""
+        if self.unparsed:
+            self.unparsed += data
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        self.unparsed = data[SLICE:]
+        self._parse_slice(data[:SLICE])
+        if self.unparsed:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.transport.is_closing() or self.is_deaf:
+            self.unparsed = b""
+        elif self.queue.empty():
+            self._parse(self.unparsed)
+        else:  # the consumer has its hands full with what was parsed before
+            self.loop.call_later(BUSY_SECONDS, self._go_on)
+
+    async def send(self, message: Any) -> None:
+        """Send what the application sends; whatever is not an accept says that the handshake has been judged."""
+        await super().send(message)
+        if message["type"] != "websocket.accept":
+            self.judged()
 
     def handle_connect(self, event: Any) -> None:
         """Offer the raw side to the application; its task starts after this."""
@@ -56,7 +105,7 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[RAW_EXTENSION] = self
 
-    def data_received(self, data: bytes) -> None:
+    def _parse_slice(self, data: bytes) -> None:
         """Answer a handshake that cannot be read, as one with too long a line; uvicorn would leave it hanging."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
@@ -105,10 +154,16 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if self.read_paused:
+        self.judged()
+        if code == Close.RATE:
+            self.is_deaf, self.read_paused = True, False  # nobody reads on after what is in the queue
+            self.transport.pause_reading()
+        elif self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        # Not a mere close: that would wait for a reader that does not read.
+        grace = RATE_GRACE if self.is_deaf else self.close_timeout
+        self.close_timer = self.loop.call_later(grace, self.transport.abort)
 
     def abort(self) -> None:
         """Drop the connection and what waits in its buffer."""

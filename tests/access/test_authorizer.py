@@ -159,7 +159,7 @@ async def test_a_members_many_tabs_cost_one_read_and_one_hash(
     count: Count,
 ) -> None:
     put_row(ALICE)
-    reads = Gate(monkeypatch, token_store, "read")
+    reads = Gate(monkeypatch, token_store, "read_many")
     hashes = count(token_store, "matches")
     tabs = [asyncio.create_task(authorizer.authorize(stage, make_token())) for _ in range(20)]
     await eventually(lambda: reads.calls)
@@ -175,7 +175,7 @@ async def test_another_process_finds_the_verdict_in_redis(
     make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
 ) -> None:
     put_row(ALICE)
-    hashes, reads = count(token_store, "matches"), count(token_store, "read")
+    hashes, reads = count(token_store, "matches"), count(token_store, "read_many")
     await make_authorizer().authorize(stage, make_token())
     await make_authorizer().authorize(stage, make_token())
     assert (len(hashes), len(reads)) == (1, 2)
@@ -235,7 +235,7 @@ async def test_a_row_is_read_again_after_half_a_minute(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count, aws: Aws
 ) -> None:
     put_row(ALICE)
-    reads = count(token_store, "read")
+    reads = count(token_store, "read_many")
     await authorizer.authorize(stage, make_token())
     key = (stage.name, str(ALICE), "acme")
     started, row = authorizer._rows.get(key) or (0.0, Row(None))
@@ -250,7 +250,7 @@ async def test_a_token_given_after_a_refusal_is_accepted_at_once(
 ) -> None:
     await refusal(authorizer, stage, make_token())
     put_row(ALICE)
-    reads = count(token_store, "read")
+    reads = count(token_store, "read_many")
     assert (await authorizer.authorize(stage, make_token())).user_id == ALICE
     assert len(reads) == 1
 
@@ -270,7 +270,7 @@ async def test_what_was_read_before_a_revocation_is_not_remembered_after_it(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_row(ALICE)
-    reads = Gate(monkeypatch, token_store, "read", after=True)
+    reads = Gate(monkeypatch, token_store, "read_many", after=True)
     early = asyncio.create_task(authorizer.authorize(stage, make_token()))
     await eventually(lambda: reads.calls)
     await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", int(time.time()) + 1)
@@ -299,12 +299,12 @@ async def test_what_the_sweep_reads_joins_see_too(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count
 ) -> None:
     hashed = put_row(ALICE)
-    reads = count(token_store, "read")
     before = time.time()
     assert await authorizer.reread(stage, [("42", "acme"), ("43", "acme")]) == {
         ("42", "acme"): Row(hashed),
         ("43", "acme"): Row(None),
     }
+    reads = count(token_store, "read_many")
     assert before <= (await authorizer.authorize(stage, make_token())).checked_at
     assert reads == []
 
@@ -353,7 +353,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_row(ALICE)
-    reads = Gate(monkeypatch, token_store, "read")
+    reads = Gate(monkeypatch, token_store, "read_many")
     monkeypatch.setattr(module, "AUTHORIZE_SECONDS", 0.05)
     with pytest.raises(Unavailable, match="in time"):
         await authorizer.authorize(stage, make_token())
@@ -361,19 +361,28 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
 
 
 async def test_more_joins_than_may_wait_are_told_to_come_back(
-    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, monkeypatch: pytest.MonkeyPatch
+    make_authorizer: Callable[[], Authorizer],
+    stage: Stage,
+    put_row: PutRow,
+    make_token: Token,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put_row(ALICE)
-    reads = Gate(monkeypatch, token_store, "read")
+    reads = Gate(monkeypatch, token_store, "read_many")
     monkeypatch.setattr(module, "WAITING", 2)
-    waiting = [asyncio.create_task(authorizer.authorize(stage, make_token(user))) for user in (ALICE, 43)]
-    await eventually(lambda: len(reads.calls) == 2)
+    monkeypatch.setattr(module, "READERS", 1)
+    authorizer = make_authorizer()
+    alice = asyncio.create_task(authorizer.authorize(stage, make_token(ALICE)))
+    await eventually(lambda: reads.calls)
+    others = [asyncio.create_task(authorizer.authorize(stage, make_token(user))) for user in (43, 44)]
+    await asyncio.sleep(0)  # they stand in line
+    await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="too many"):
-        await authorizer.authorize(stage, make_token(44))
+        await authorizer.authorize(stage, make_token(45))
     reads.opened.set()
-    alice, bob = await asyncio.gather(*waiting, return_exceptions=True)
-    assert getattr(alice, "user_id", None) == ALICE
-    assert isinstance(bob, TokenRefused)
+    assert (await alice).user_id == ALICE
+    assert [type(each) for each in await asyncio.gather(*others, return_exceptions=True)] == [TokenRefused] * 2
+    assert len(reads.calls) == 2, "who waited together was read together"
     assert await authorizer.authorize(stage, make_token(ALICE))
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from notifications.access.recall import Flights, Recent
+from notifications.access.recall import Batches, Flights, Recent
 from notifications.exceptions import Unavailable
 
 
@@ -115,3 +115,60 @@ async def test_everything_under_way_may_be_begun_anew() -> None:
     await tick()
     work.go.set()
     assert await asyncio.gather(before, after) == [1, 2]
+
+
+class Asked:
+    """Answers with the square of each key, when told to go; notes the questions."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.questions: list[list[int]] = []
+
+    async def __call__(self, keys: list[int]) -> dict[int, int]:
+        self.questions.append(keys)
+        await self.go.wait()
+        if 13 in keys:
+            raise ValueError("thirteen")
+        return {key: key * key for key in keys}
+
+
+async def test_who_comes_while_a_question_is_under_way_shares_the_next_one() -> None:
+    asked = Asked()
+    batches: Batches[int, int] = Batches(asked, size=3, askers=1, waiting=10)
+    first = batches.ask(1)
+    await tick()
+    others = [batches.ask(key) for key in (2, 3, 4, 5)]
+    asked.go.set()
+    assert await asyncio.gather(first, *others) == [1, 4, 9, 16, 25]
+    assert asked.questions == [[1], [2, 3, 4], [5]]
+    assert await batches.ask(6) == 36
+
+
+async def test_a_question_that_fails_fails_for_those_who_shared_it() -> None:
+    asked = Asked()
+    asked.go.set()
+    batches: Batches[int, int] = Batches(asked, size=2, askers=1, waiting=10)
+    answers = await asyncio.gather(*(batches.ask(key) for key in (1, 13, 3)), return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["thirteen", "thirteen", "9"]
+
+
+async def test_who_leaves_stops_nobody_and_more_than_may_wait_are_refused() -> None:
+    asked = Asked()
+    batches: Batches[int, int] = Batches(asked, size=5, askers=1, waiting=2)
+    first = batches.ask(1)
+    await tick()
+    left, second = batches.ask(2), batches.ask(3)
+    with pytest.raises(Unavailable):
+        batches.ask(4)
+    left.cancel()
+    asked.go.set()
+    assert await asyncio.gather(first, second) == [1, 9]
+
+
+async def test_what_waits_for_an_answer_is_given_up_with_the_rest() -> None:
+    batches: Batches[int, int] = Batches(Asked(), size=1, askers=1, waiting=10)
+    waiting = [batches.ask(key) for key in (1, 2)]
+    await tick()
+    batches.cancel()
+    await tick()
+    assert [each.cancelled() for each in waiting] == [True, True]

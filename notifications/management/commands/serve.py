@@ -11,9 +11,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.supervisors import Multiprocess
 
+from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
-from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE, HermesWebSocketProtocol, listening_socket
+from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE, listening_socket
 
+ACCEPTED = 8  # connections in one turn of the loop
+# A host that is busy, as in a deployment, takes longer than uvicorn's 5 s to start a worker or to answer for one; the
+# restart would be given up in the middle.
+WORKER_SECONDS = 30
 STOP_GRACE_SECONDS = 5  # beyond the drain, for the last closing handshakes
 
 
@@ -41,7 +46,7 @@ class Command(BaseCommand):
             "hermes_site.asgi:application",
             workers=options["workers"],
             http=HermesHttpProtocol,
-            ws=HermesWebSocketProtocol,
+            ws=Handshake,  # which HermesWebSocketProtocol takes over
             ws_max_size=settings.HERMES_FRAME_MAX_BYTES,
             ws_per_message_deflate=False,  # a compressor per connection, for frames of 200 bytes
             ws_ping_interval=None,  # the hub pings from one wheel, and TCP_USER_TIMEOUT ends what does not answer
@@ -52,12 +57,15 @@ class Command(BaseCommand):
             # Else a client would say itself where it comes from.
             proxy_headers=settings.HERMES_TRUSTED_PROXIES not in ([], ["direct"]),
             forwarded_allow_ips=settings.HERMES_TRUSTED_PROXIES,
+            timeout_worker_healthcheck=WORKER_SECONDS,
             timeout_graceful_shutdown=int(options["drain_seconds"]) + STOP_GRACE_SECONDS,
         )
         try:
             listener = listening_socket(options["host"], options["port"])
         except OSError as error:
             raise CommandError(f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}.") from error
+        # uvloop accepts one connection in a turn of the loop and socket: ten thousand would be ten thousand turns.
+        listeners = [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
         host, port = listener.getsockname()[:2]
         self.stdout.write(f"Serving on http://{host}:{port} with {options['workers']} worker(s).")
         self.stdout.flush()
@@ -66,7 +74,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: None)
         server = uvicorn.Server(config)
         if options["workers"] > 1:
-            Multiprocess(config, sockets=[listener]).run()
+            Multiprocess(config, sockets=listeners).run()
         else:
-            server.run(sockets=[listener])
+            server.run(sockets=listeners)
         self.stdout.write("The server has stopped.")
