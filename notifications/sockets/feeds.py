@@ -47,6 +47,10 @@ class Feeds:
         self._dirty: set[Feed] = set()
         self._readers = asyncio.Semaphore(READERS)
 
+    def __len__(self) -> int:
+        """Return how many rooms are open here."""
+        return len(self._feeds)
+
     def __iter__(self) -> Iterator[Feed]:
         """Iterate over a copy: feeds come and go while a caller waits."""
         return iter(list(self._feeds.values()))

@@ -24,7 +24,7 @@ from django.conf import settings
 from notifications.access.authorizer import Authorizer
 from notifications.exceptions import Unavailable
 from notifications.registry.connections import Registry
-from notifications.sockets import protocol
+from notifications.sockets import protocol, vitals
 from notifications.sockets.connection import Connection
 from notifications.sockets.crowd import Crowd
 from notifications.sockets.feed import Feed
@@ -69,6 +69,7 @@ class Hub:
     async def start(self) -> None:
         """Begin to receive, follow and keep time; succeeds also while Redis, SQL or DynamoDB do not answer."""
         await self.registry.start()
+        vitals.show(lambda: len(self._connections), lambda: len(self._feeds))
         listening = asyncio.Event()
         loops = {
             "receive": lambda: self._receive(listening),
