@@ -56,7 +56,8 @@ class Grant:
         expires_at: unix seconds at which the authority ends.
         issued_at: unix seconds; ``None`` in the article's tokens.
         session: tag of the session that asked for the token; may be empty.
-        checked_at: unix seconds at which the member's row was read for this grant.
+        checked_at: when the member's row was read for this grant, in this process's monotonic seconds: a wall clock
+            that is put right must neither keep an old row alive nor hide a grant from a look at the rows.
     """
 
     stage: str
@@ -115,7 +116,7 @@ class Authorizer:
             TokenRefused: it gives no authority.
             Unavailable: that cannot be found out now.
         """
-        now = time.time()
+        now, asked_at = time.time(), time.monotonic()
         claims = tokens.verify(token, stage, now=now, max_ttl=settings.HERMES_TOKEN_MAX_TTL)
         try:
             async with asyncio.timeout(AUTHORIZE_SECONDS):
@@ -123,7 +124,7 @@ class Authorizer:
                 try:
                     await self._judge(stage, claims, row)
                 except TokenRefused:
-                    if checked_at >= now:
+                    if checked_at >= asked_at:
                         raise
                     # The row is from memory, and the one that this token was given with may be newer.
                     row, checked_at = await self._read_once(stage, claims.user, claims.room_id)
@@ -161,7 +162,7 @@ class Authorizer:
         Raises:
             Unavailable: DynamoDB does not answer.
         """
-        forgotten, started = self._forgotten, time.time()
+        forgotten, started = self._forgotten, time.monotonic()
         rows = await self._in_thread(self._dynamodb, token_store.read_many, stage, list(members))
         if forgotten == self._forgotten:
             for (user, room), row in rows.items():
@@ -171,7 +172,7 @@ class Authorizer:
     async def _row(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
         key = (stage.name, user, room_id)
         known = self._rows.get(key)
-        if known is not None and time.time() - known[0] < ROW_SECONDS:
+        if known is not None and time.monotonic() - known[0] < ROW_SECONDS:
             return known[1], known[0]
         return await self._read_once(stage, user, room_id)
 
@@ -179,7 +180,7 @@ class Authorizer:
         return await self._reading.join((stage.name, user, room_id), lambda: self._read(stage, user, room_id))
 
     async def _read(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
-        forgotten, started = self._forgotten, time.time()
+        forgotten, started = self._forgotten, time.monotonic()
         row = await self._rows_of[stage.name].ask((user, room_id))
         if forgotten == self._forgotten:  # else a revocation came meanwhile, and this row may be older than it
             self._rows.put((stage.name, user, room_id), (started, row))

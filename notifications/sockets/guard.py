@@ -81,7 +81,7 @@ class Guard:
 
     def begin(self, stage: str) -> None:
         """Nothing is known of earlier commands: trust no row that was read before now."""
-        self._obeying_since[stage] = time.time()
+        self._obeying_since[stage] = time.monotonic()
         self._authorizer.forget_all()
         self.sweep_soon()
 
@@ -134,7 +134,7 @@ class Guard:
         self._revoked = {key: value for key, value in self._revoked.items() if now - value[0] < REMEMBER_SECONDS}
         self._signed_out = {key: at for key, at in self._signed_out.items() if now - at < REMEMBER_SECONDS}
         for name, stage in settings.HERMES_STAGES.items():
-            asked_at = time.time()
+            asked_at = time.monotonic()
             members = {(c.user, c.grant.room_id) for c in self._connections() if c.grant.stage == name}
             if not members:
                 continue

@@ -87,7 +87,7 @@ def make_connection(user: str = "alice", room: str = "acme", **options: Any) -> 
         expires_at=int(time.time()) + options.get("ttl", 3600),
         issued_at=options.get("issued_at", int(time.time())),
         session=options.get("session", ""),
-        checked_at=time.time(),
+        checked_at=time.monotonic(),
     )
     connection = Connection(grant, speaks_v1=options.get("v1", True), address=options.get("address", ""))
     connection.outbound = Recorder()
