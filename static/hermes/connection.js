@@ -8,6 +8,8 @@ import { parse } from "./frames.js";
 const HANDSHAKE_MS = 15_000; // fetching a token, connecting and being greeted, together
 const LATE_MS = 2_000; // a timer this late was throttled: what has arrived meanwhile may still stand in line
 const REFUSALS = 2; // in a row; a third token would not be better
+/** Of how to listen at the window: some events of the document do not bubble up to it. */
+export const CAPTURE = { capture: true };
 const EVENTS = ["pagehide", "freeze", "offline", "pageshow", "resume", "online", "visibilitychange"];
 
 /** Keeps one socket open. Its state goes idle → connecting → open, and by way of waiting or offline back again. */
@@ -21,6 +23,7 @@ export class Connection {
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {Record<string, any>} */ #timers = {};
   #turn = 0; // of the socket in use: whatever an earlier one still says is void
+  #upgraded = false;
   #wiring;
   /** @type {State} */ state = "idle";
 
@@ -34,14 +37,14 @@ export class Connection {
     if (this.state !== "idle" && this.state !== "closed") return;
     this.#attempt = this.#refusals = this.#returnAt = 0;
     const { host } = this.#wiring;
-    for (const type of EVENTS) host.addEventListener?.(type, this.#noticed, true);
+    for (const type of EVENTS) host.addEventListener?.(type, this.#noticed, CAPTURE);
     void this.#open();
   }
 
   /** Disconnect and stay so. @param {Partial<StateChange>} [why] */
   stop(why = {}) {
     const { host } = this.#wiring;
-    for (const type of EVENTS) host.removeEventListener?.(type, this.#noticed, true);
+    for (const type of EVENTS) host.removeEventListener?.(type, this.#noticed, CAPTURE);
     this.#drop();
     this.#become({ state: "idle", ...why });
   }
@@ -56,14 +59,17 @@ export class Connection {
   async #open() {
     this.#drop();
     const turn = this.#turn;
-    const { credentials, address, WebSocket } = this.#wiring;
+    const { credentials, member, become, address, WebSocket } = this.#wiring;
+    this.#upgraded = false;
     this.#become({ state: "connecting" });
     this.#watch(HANDSHAKE_MS);
     try {
       const pass = await credentials.get();
       if (turn !== this.#turn) return;
+      become(member(pass));
       const socket = new WebSocket(address(pass), ["hermes.v1", `hermes.token.${pass.token}`]);
       this.#socket = socket;
+      socket.onopen = () => (this.#upgraded = true);
       socket.onmessage = (event) => turn === this.#turn && this.#arrived(event.data);
       socket.onclose = (event) => turn === this.#turn && this.#ended(event.code, event.reason);
     } catch (error) {
@@ -137,7 +143,8 @@ export class Connection {
       this.#refusals += 1;
       if (this.#refusals >= REFUSALS) return this.stop({ state: "closed", code, reason: reason || "refused" });
     }
-    return this.#wait({ code, reason });
+    // A server of ours refuses after it has accepted: whatever ends before that is a network, or a proxy that eats sockets.
+    return this.#wait({ code, reason: reason || (this.#upgraded ? "" : "unreachable") });
   }
 
   /** @param {Partial<StateChange>} why */
@@ -161,11 +168,15 @@ export class Connection {
     if (type.startsWith("page") && !persisted) return;
     // An open socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
     if (/hide|freeze|offline/.test(type)) return this.#wait({ reason: type });
-    if (type === "visibilitychange" && host.document?.visibilityState === "hidden") return;
-    if (/waiting|offline/.test(this.state)) {
-      if (host.Date.now() >= this.#returnAt) void this.#open();
-    } else this.#check(true);
+    if (type !== "visibilitychange" || host.document?.visibilityState !== "hidden") this.hasten();
   };
+
+  /** Somebody is waiting: come back now, unless the server named a later moment; make sure that the socket still lives. */
+  hasten() {
+    if (/waiting|offline/.test(this.state)) {
+      if (this.#wiring.host.Date.now() >= this.#returnAt) void this.#open();
+    } else this.#check(true);
+  }
 
   /** Expect to hear something at least so often. @param {number} deadlineMs */
   #watch(deadlineMs) {

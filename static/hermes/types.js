@@ -48,7 +48,26 @@
 /**
  * @typedef {object} Subscriber
  * @property {string} type
- * @property {(data: any, entry?: any) => void} callback
+ * @property {(data: any, entry?: any, missed?: any) => void} callback
+ */
+
+/**
+ * What may be listened to beside the messages: all of them, and what the connection does.
+ * @typedef {{
+ *   "*": any,
+ *   "hermes.state": StateChange,
+ *   "hermes.hello": Greeting,
+ *   "hermes.recovered": Greeting,
+ *   "hermes.lost": Loss,
+ *   "hermes.gap": Loss,
+ *   "hermes.sent": { id: string },
+ *   "hermes.error": { code: string, message: string },
+ *   "hermes.goodbye": Position & { retry_after_ms: number },
+ * }} Events
+ *
+ * @typedef {Position & { status: "fresh" | "recovered" | "lost", reason?: string, replayed: number, ping_s: number,
+ *   expires_in_s: number, connection_id: string, user_id: string | number, room_id: string }} Greeting
+ * @typedef {Position & { reason: string, from: number, to: number }} Loss
  */
 
 /** @typedef {Pick<Storage, "getItem" | "setItem">} Store where a position is kept */
@@ -60,10 +79,11 @@
  * @property {(timer: any) => void} clearTimeout
  * @property {{ now(): number }} Date
  * @property {{ random(): number }} Math
- * @property {{ onLine?: boolean }} [navigator]
+ * @property {{ onLine?: boolean, locks?: Pick<LockManager, "request"> }} [navigator]
+ * @property {typeof BroadcastChannel} [BroadcastChannel]
  * @property {{ visibilityState?: string }} [document]
- * @property {(type: string, listener: (event: any) => void, capture?: boolean) => void} [addEventListener]
- * @property {(type: string, listener: (event: any) => void, capture?: boolean) => void} [removeEventListener]
+ * @property {(type: string, listener: (event: any) => void, options?: { capture: boolean }) => void} [addEventListener]
+ * @property {(type: string, listener: (event: any) => void, options?: { capture: boolean }) => void} [removeEventListener]
  */
 
 /**
@@ -72,7 +92,10 @@
  * @property {string} stage
  * @property {TokenSource} token a token, or a function that fetches one and throws `Refused` when it is of no use to
  *   ask again
- * @property {string} [room]
+ * @property {string} [room] whose notifications these are, where the token does not say it; with `user`, tabs that follow
+ *   another one need no token
+ * @property {string | number} [user]
+ * @property {boolean} [share] false: a socket of its own for each tab
  * @property {Position | null} [position] of the room when the page was rendered
  * @property {Store | null} [storage] where the position is kept; sessionStorage unless given, null for nowhere
  * @property {typeof WebSocket} [WebSocket]
@@ -85,9 +108,24 @@
  * @property {typeof WebSocket} WebSocket
  * @property {Host} host
  * @property {{ get(fresh?: boolean): Promise<Pass>, expire(seconds?: number): void, refuse(): void }} credentials
- * @property {(pass: Pass) => string} address of the socket, for this pass
+ * @property {(pass: Partial<Pass>) => string[]} member stage, room and user; empty where nobody has named them yet
+ * @property {(member: string[]) => void} become go on where this member was
+ * @property {() => Position | null} position where this tab stands
+ * @property {(pass: Partial<Pass>, position?: Position | null) => string} address of the socket; from where this tab
+ *   stands unless told otherwise
  * @property {(frame: Frame) => void} onframe called for every frame
  * @property {(change: StateChange) => void} onstate
+ */
+
+/**
+ * What a page talks through: a connection of its own, or one that the tabs share.
+ * @typedef {object} Line
+ * @property {State} state
+ * @property {() => void} start connect, and stay connected until `stop`
+ * @property {() => void} stop
+ * @property {(frame: object) => boolean} send
+ * @property {string} [name] of what is shared
+ * @property {boolean} [leads] whether the shared socket is this tab's
  */
 
 export {};
