@@ -34,6 +34,7 @@ export class Share {
   /** @type {() => void} */ #release = () => {};
   /** @type {object | undefined} */ #turnToLead; // for the lock; whatever an earlier one still brings is void
   /** @type {Entry[]} */ #ring = [];
+  #term = 0; // of the tab that leads: one that has hung and does not know yet that it was relieved has a lower one
   /** @type {any} */ #timer;
   #turn = 0; // of joining: whatever an earlier one still waits for is void
   #wiring;
@@ -149,8 +150,10 @@ export class Share {
   // ── Leading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #lead() {
+    const { host } = this.#wiring;
     this.leads = true;
-    this.#wiring.host.clearTimeout(this.#timer);
+    this.#term = Math.max(this.#term + 1, host.Date.now());
+    host.clearTimeout(this.#timer);
     if (this.#connection) this.#tell({ state: this.state });
     else this.#connect();
   }
@@ -233,8 +236,10 @@ export class Share {
   // ── Following ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** @param {any} message of another tab */
-  #arrived({ kind, from, to, after, position, change, frame, frames }) {
-    if (to && to !== this.#id) return;
+  #arrived({ kind, from, to, term, after, position, change, frame, frames }) {
+    if (term < this.#term || (to && to !== this.#id)) return;
+    if (term > this.#term && this.leads) return void this.#join(); // relieved
+    this.#term = term ?? this.#term;
     if (kind === "reply") return this.#wiring.onframe(frame);
     if (this.leads) {
       if (kind === "join") this.#welcome(from, position);
@@ -292,7 +297,7 @@ export class Share {
 
   /** @param {object} message */
   #post(message) {
-    this.#channel?.postMessage({ from: this.#id, ...message });
+    this.#channel?.postMessage({ from: this.#id, term: this.leads ? this.#term : undefined, ...message });
   }
 
   /** @param {number} ms @param {() => void} then */

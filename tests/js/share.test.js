@@ -352,3 +352,128 @@ test("tabs that hear nothing because there is nothing to hear stay as they are",
   assert.equal(server.all.length, 1);
   assert.deepEqual(tabs.map(({ states }) => states.length), [2, 2, 2]);
 });
+
+// ── Anything, in any order ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** A generator of numbers from 0 to below 1 that repeats with its seed (mulberry32). @param {number} seed */
+const numbers = (seed) => () => {
+  seed = (seed + 0x6d2b79f5) | 0;
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+};
+
+/**
+ * Let tabs come, go, freeze, hang and crash at random, and see what each of them heard.
+ * @param {number} seed
+ * @param {boolean} [lives] whether the history may lose its epoch, though not its entries
+ */
+async function adventure(seed, lives) {
+  const random = numbers(seed);
+  /** @template T @param {T[]} items @returns {T} */
+  const one = (items) => items[Math.floor(random() * items.length)];
+  const browser = new FakeBrowser();
+  browser.latency = () => Math.floor(random() * 30);
+  browser.clock.Math.random = random;
+  const server = new FakeServer();
+  const ping = () => {
+    for (const connection of server.connections) connection.control("ping", server.head);
+    browser.clock.setTimeout(ping, 25_000);
+  };
+  ping();
+  /** @type {{ tab: import("./tabs.js").Tab, since: number, name: string, frozen?: boolean, cached?: boolean }[]} */ let tabs = [];
+  /** @type {string[]} */ const story = [];
+  /** @type {typeof tabs} */ const gone = [];
+  let count = 0;
+  const open = () => {
+    const position = server.head;
+    const tab = tabOf(browser, server, { position, room: "acme", user: "1" });
+    tab.host.Math.random = random;
+    tab.hermes.connect();
+    tabs.push({ tab, since: position.seq, name: `tab ${(count += 1)}` });
+  };
+  const actions = {
+    publish: () => {
+      for (let n = one([1, 1, 1, 5, lives ? 2 : one([1, 300])]); n > 0; n -= 1) server.publish(info(server.head.seq + 1));
+    },
+    open: () => tabs.length < 8 && open(),
+    end: () => {
+      const [it] = tabs.splice(Math.floor(random() * tabs.length), 1);
+      it?.tab.end(one(["close", "crash"]));
+      if (it) gone.push(it);
+    },
+    freeze: () => {
+      const it = one(tabs);
+      if (!it || it.frozen || it.cached || it.tab.host.stuck) return;
+      const how = one(/** @type {const} */ (["frozen", "cached"]));
+      it[how] = true;
+      it.tab.host.notice(how === "frozen" ? "freeze" : "pagehide", { persisted: true });
+    },
+    thaw: () => {
+      const it = one(tabs.filter(({ frozen, cached }) => frozen || cached));
+      if (it) thaw(it);
+    },
+    hang: () => {
+      const it = one(tabs);
+      if (it && !it.frozen && !it.cached) it.tab.host.stuck = !it.tab.host.stuck;
+    },
+    drop: () => server.drop(one([1006, 1012, 4108, 4401])),
+    fail: () => (server.reachable = random() < 0.7),
+    reconnect: () => {
+      const it = one(tabs.filter(({ frozen, cached }) => !frozen && !cached));
+      it?.tab.hermes.disconnect();
+      it?.tab.hermes.connect();
+    },
+    begin: () => {
+      if (!lives || random() < 0.5) return;
+      server.drop();
+      server.beginAgain([...server.history]);
+    },
+    wait: () => browser.pass(one([5, 50, 500, 5000, 40_000, 100_000])),
+  };
+  /** @param {typeof tabs[0]} it */
+  const thaw = (it) => {
+    it.tab.host.notice(it.frozen ? "resume" : "pageshow", { persisted: true });
+    it.frozen = it.cached = false;
+  };
+  open();
+  for (let step = 0; step < 60; step += 1) {
+    const name = /** @type {keyof typeof actions} */ (one([...Object.keys(actions), "publish", "publish", "wait"]));
+    story.push(name);
+    await actions[name]();
+    await browser.pass(one([0, 0, 10, 100]));
+  }
+  server.reachable = true;
+  for (const it of tabs) {
+    it.tab.host.stuck = false;
+    if (it.frozen || it.cached) thaw(it);
+    if (it.tab.hermes.state === "closed") it.tab.hermes.connect();
+  }
+  await browser.pass(180_000);
+  const about = `seed ${seed}: ${story.join(" ")}`;
+  for (const { tab, since, name } of tabs) {
+    // After a lost epoch a tab is sent even what was there before its page was rendered.
+    const heard = tab.events.length ? tab.heard.filter((n) => n > since) : tab.heard;
+    assert.deepEqual(heard, server.history.slice(since).map((entry) => entry.data.data), `${name} of ${about}`);
+    assert.deepEqual(tab.events.filter((event) => !lives || event !== "lost epoch"), [], about);
+    assert.equal(new Set(tab.heard).size, tab.heard.length, about);
+    assert.equal(tab.hermes.state, "open", about);
+  }
+  for (const { tab, since, name } of lives ? [] : gone) {
+    assert.deepEqual(tab.heard, server.history.slice(since, since + tab.heard.length).map((entry) => entry.data.data), `${name} of ${about}`);
+  }
+  assert.equal(server.connections.size, tabs.length ? 1 : 0, about);
+  assert.equal(tabs.filter(({ tab }) => tab.hermes.sharing?.leads).length, tabs.length ? 1 : 0, about);
+}
+
+test("whatever tabs and networks do, each tab hears every entry once and in order, through one socket in the end", async () => {
+  const start = Number(process.env.SEED ?? Date.now() % 1_000_000);
+  const runs = Number(process.env.RUNS ?? 40);
+  for (let seed = start; seed < start + runs; seed += 1) await adventure(seed);
+});
+
+test("also when the history loses its epoch", async () => {
+  const start = Number(process.env.SEED ?? Date.now() % 1_000_000);
+  const runs = Number(process.env.RUNS ?? 20);
+  for (let seed = start; seed < start + runs; seed += 1) await adventure(seed, true);
+});

@@ -32,7 +32,8 @@ export class FakeBrowser {
 /** One tab's window. */
 export class FakeTab extends FakeHost {
   gone = false;
-  stuck = false;
+  /** @type {(() => void)[]} what stands in line while it hangs */ #line = [];
+  #stuck = false;
 
   /** @param {FakeBrowser} browser */
   constructor(browser) {
@@ -108,16 +109,26 @@ export class FakeTab extends FakeHost {
 
   /** @override @param {any} timer */
   clearTimeout(timer) {
-    this.browser.clock.clearTimeout(timer);
+    if (timer) timer.cleared = true;
   }
 
-  /** Do it in this tab, unless that has gone; when it is stuck, once it is well. @param {() => void} handler @param {number} [ms] @returns {any} */
+  get stuck() {
+    return this.#stuck;
+  }
+
+  set stuck(stuck) {
+    this.#stuck = stuck;
+    while (!this.#stuck && this.#line.length) this.#line.shift()?.();
+  }
+
+  /** Do it in this tab, unless that has gone; when it hangs, once it is well. @param {() => void} handler @param {number} [ms] */
   later(handler, ms = this.browser.latency()) {
-    return this.browser.clock.setTimeout(() => {
-      if (this.gone) return;
-      if (this.stuck) this.later(handler, 100);
-      else handler();
-    }, ms);
+    const timer = { cleared: false };
+    const run = () => {
+      if (!this.gone && !timer.cleared) handler();
+    };
+    this.browser.clock.setTimeout(() => (this.stuck ? this.#line.push(run) : run()), ms);
+    return timer;
   }
 
   /** End without a word; the browser notices. */
@@ -161,6 +172,7 @@ export function tabOf(browser, server, options = {}) {
     constructor(url, protocols) {
       super(url, protocols);
       sockets.push(this);
+      if (host.gone) /** @type {any} */ (this).close(1001); // its last promises are kept after its end
       /** @type {any} */ let hear = null;
       Object.defineProperty(this, "onmessage", {
         get: () => hear && ((/** @type {any} */ event) => (host.stuck ? host.later(() => hear?.(event), 0) : hear(event))),
