@@ -81,7 +81,8 @@
  * @property {{ random(): number }} Math
  * @property {{ onLine?: boolean, locks?: Pick<LockManager, "request"> }} [navigator]
  * @property {typeof BroadcastChannel} [BroadcastChannel]
- * @property {{ visibilityState?: string }} [document]
+ * @property {{ visibilityState?: string, hasFocus?(): boolean }} [document]
+ * @property {Store} [localStorage]
  * @property {(type: string, listener: (event: any) => void, options?: { capture: boolean }) => void} [addEventListener]
  * @property {(type: string, listener: (event: any) => void, options?: { capture: boolean }) => void} [removeEventListener]
  */

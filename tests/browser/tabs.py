@@ -1,0 +1,77 @@
+"""Tabs for the tests: pages of one browser that write down what they dispatch and what they show. Used by test_share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Page
+
+from tests.processes import Hermes
+
+# It runs on a page of the server's that has nothing of ours. What it writes down is in localStorage, under the tab's own
+# keys: it outlives the tab.
+SCRIPT = """
+(async () => {
+    if (location.pathname !== "/healthz") return;
+    const { Hermes, Refused } = await import("/static/hermes/hermes.js");
+    const { attachShowing } = await import("/static/hermes/showing.js");
+    const about = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    const write = (kind) => (...items) => {
+        const key = `${kind}:${about.tab}`;
+        localStorage.setItem(key, JSON.stringify([...JSON.parse(localStorage.getItem(key) ?? "[]"), ...items]));
+    };
+    const [seen, shown, states, events] = ["seen", "shown", "states", "events"].map(write);
+    const csrf = document.cookie.split("; ").find((each) => each.startsWith("csrftoken=")).slice("csrftoken=".length);
+    const token = async () => {
+        const headers = { "Content-Type": "application/json", "X-CSRFToken": csrf };
+        const response = await fetch("/notifications/token", { method: "POST", headers, body: "{}" });
+        if (response.status >= 400 && response.status < 500) throw new Refused(`${response.status}`);
+        return response.json();
+    };
+    const hermes = new Hermes({ stage: "development", token, ...about.options });
+    hermes.on("*", (message) => seen(message.data));
+    hermes.on("hermes.state", ({ state, code, reason }) => states([state, code ?? 0, reason ?? ""]));
+    for (const name of ["lost", "gap", "recovered", "refreshed"]) hermes.on(`hermes.${name}`, () => events(name));
+    attachShowing(hermes, (entries, { away }) => shown(...entries.map((entry) => [entry.data.data, away])));
+    hermes.connect();
+    window.hermes = hermes;
+    window.about = about;
+    window.written = (kind) => JSON.parse(localStorage.getItem(`${kind}:${about.tab}`) ?? "[]");
+})();
+"""
+
+
+def open_tab(context: BrowserContext, hermes: Hermes, name: str, **options: Any) -> Page:
+    """Open a tab and wait until it is connected.
+
+    Args:
+        context: a browser profile that is signed in.
+        hermes: the server.
+        name: of the tab, for what it writes down.
+        options: of its `new Hermes`.
+    """
+    page = context.new_page()
+    page.add_init_script(SCRIPT)
+    page.goto(f"{hermes.url}/healthz#{json.dumps({'tab': name, 'options': options})}")
+    page.wait_for_function("() => window.hermes?.state === 'open'", timeout=20_000)
+    return page
+
+
+def written(page: Page, kind: str) -> dict[str, list[Any]]:
+    """What each tab of a page's browser has written down, closed tabs too: by the tab's name.
+
+    Args:
+        page: any tab that is still open.
+        kind: `seen`, `shown`, `states` or `events`.
+    """
+    stored: dict[str, str] = page.evaluate("() => ({...localStorage})")
+    return {key.partition(":")[2]: json.loads(value) for key, value in stored.items() if key.startswith(f"{kind}:")}
+
+
+def history(page: Page, count: int) -> list[Any]:
+    """The last entries' data in the order of the room's history, which is not always that of sending."""
+    texts: list[Any] = page.evaluate(
+        "async (count) => (await hermes.recent(count)).map((entry) => entry.data.data)", count
+    )
+    return texts
