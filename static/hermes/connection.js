@@ -6,13 +6,13 @@ import { Refused } from "./credentials.js";
 import { parse } from "./frames.js";
 
 const HANDSHAKE_MS = 15_000; // fetching a token, connecting and being greeted, together
-const LATE_MS = 2_000; // a timer this late was throttled: what has arrived meanwhile may still stand in line
+const LATE_MS = 2_000; // a timer this late was throttled: something may stand in line
 const REFUSALS = 2; // in a row; a third token would not be better
-/** Of how to listen at the window: some events of the document do not bubble up to it. */
+/** Some of the document's events do not bubble up to the window. */
 export const CAPTURE = { capture: true };
 const EVENTS = ["pagehide", "freeze", "offline", "pageshow", "resume", "online", "visibilitychange"];
 
-/** Keeps one socket open. Its state goes idle → connecting → open, and by way of waiting or offline back again. */
+/** Keeps one socket open; docs/toolkit.md draws its states. */
 export class Connection {
   #attempt = 0;
   #deadlineMs = HANDSHAKE_MS;
@@ -59,14 +59,13 @@ export class Connection {
   async #open() {
     this.#drop();
     const turn = this.#turn;
-    const { credentials, member, become, address, WebSocket } = this.#wiring;
+    const { credentials, address, WebSocket } = this.#wiring;
     this.#upgraded = false;
     this.#become({ state: "connecting" });
     this.#watch(HANDSHAKE_MS);
     try {
       const pass = await credentials.get();
       if (turn !== this.#turn) return;
-      become(member(pass));
       const socket = new WebSocket(address(pass), ["hermes.v1", `hermes.token.${pass.token}`]);
       this.#socket = socket;
       socket.onopen = () => (this.#upgraded = true);
@@ -75,7 +74,7 @@ export class Connection {
     } catch (error) {
       if (turn !== this.#turn) return;
       const reason = error instanceof Error ? error.message : `${error}`;
-      // No waiting makes a good address or token of a bad one; a fetch that failed may succeed.
+      // Waiting makes no bad address or token good; a fetch that failed may succeed.
       if (error instanceof Refused || error instanceof DOMException) this.stop({ state: "closed", reason });
       else this.#wait({ reason });
     }
@@ -85,11 +84,8 @@ export class Connection {
   #drop() {
     this.#turn += 1;
     for (const timer of Object.values(this.#timers)) this.#wiring.host.clearTimeout(timer);
-    const socket = this.#socket;
+    this.#socket?.close(1000);
     this.#socket = null;
-    if (!socket) return;
-    socket.onmessage = socket.onclose = null;
-    socket.close(1000);
   }
 
   /** @param {unknown} text */
@@ -100,7 +96,7 @@ export class Connection {
     const turn = this.#turn;
     if (frame.kind === "control") this.#obey(frame.type, frame.data);
     onframe(frame);
-    // Only now, so that whoever hears of it finds the position that came with it, and may have disconnected.
+    // Only now: who hears of it finds the position that came with it.
     const greeted = frame.kind === "control" && frame.type === "hermes.hello";
     if (greeted && turn === this.#turn) this.#become({ state: "open" });
   }
@@ -116,7 +112,7 @@ export class Connection {
     if (type === "hermes.expiring") void this.#refresh();
     if (type === "hermes.hello" || type === "hermes.refreshed") {
       credentials.expire(data.expires_in_s);
-      // A fifth of its life early, at most a minute: time to fetch one and to try again.
+      // A fifth of its life early, at most a minute: time for a second try.
       const left = data.expires_in_s;
       if (left > 0) this.#timer("refresh", (left - Math.min(60, left / 5)) * 1000, () => void this.#refresh());
     }
@@ -129,7 +125,7 @@ export class Connection {
       const { token } = await this.#wiring.credentials.get(true);
       if (turn === this.#turn) this.send({ action: "refresh", token });
     } catch (error) {
-      // The connection is good until the token's end; by then the source is asked again, or says that it refuses.
+      // The connection is good until the token's end; then the source is asked again.
       if (error instanceof Refused && turn === this.#turn) this.#wiring.host.clearTimeout(this.#timers.refresh);
     }
   }
@@ -143,7 +139,7 @@ export class Connection {
       this.#refusals += 1;
       if (this.#refusals >= REFUSALS) return this.stop({ state: "closed", code, reason: reason || "refused" });
     }
-    // A server of ours refuses after it has accepted: whatever ends before that is a network, or a proxy that eats sockets.
+    // Hermes refuses after it has accepted: what ends before is the network's, or a proxy's.
     return this.#wait({ code, reason: reason || (this.#upgraded ? "" : "unreachable") });
   }
 
@@ -151,12 +147,12 @@ export class Connection {
   #wait(why) {
     const { host } = this.#wiring;
     this.#drop();
-    // A server that drains gives each client its own moment to return.
+    // A draining server gives each client its own moment.
     const slot = this.#returnAt - host.Date.now();
     const ms = slot > 0 ? slot : delay(this.#attempt, host.Math.random());
     this.#attempt += 1;
     this.#timer("return", ms, () => void this.#open());
-    // Only a name for the wait: `onLine` is no proof, and a server on this machine answers without a network.
+    // Only a name: a server on this machine answers without a network.
     const state = host.navigator?.onLine === false ? "offline" : "waiting";
     this.#become({ state, retry_in_ms: Math.round(ms), ...why });
   }
@@ -166,12 +162,12 @@ export class Connection {
     const { host } = this.#wiring;
     // A page that is first shown, or left for good.
     if (type.startsWith("page") && !persisted) return;
-    // An open socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
+    // A socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
     if (/hide|freeze|offline/.test(type)) return this.#wait({ reason: type });
     if (type !== "visibilitychange" || host.document?.visibilityState !== "hidden") this.hasten();
   };
 
-  /** Somebody is waiting: come back now, unless the server named a later moment; make sure that the socket still lives. */
+  /** Somebody looks: come back now, but not before the server's moment; see whether the socket lives. */
   hasten() {
     if (/waiting|offline/.test(this.state)) {
       if (this.#wiring.host.Date.now() >= this.#returnAt) void this.#open();
@@ -188,7 +184,7 @@ export class Connection {
   /** End a connection that was silent for too long. @param {boolean} graceful grant what stands in line a moment */
   #check(graceful) {
     const heardAt = this.#heardAt;
-    // A clock set back makes the silence negative; then it is at most counted twice.
+    // A clock set back would make the silence negative.
     const leftMs = this.#deadlineMs - Math.max(0, this.#wiring.host.Date.now() - heardAt);
     if (leftMs > 0) this.#timer("watch", leftMs, () => this.#check(false));
     else if (graceful || -leftMs > LATE_MS) {

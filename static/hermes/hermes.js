@@ -1,5 +1,5 @@
-/** Hermes: what pages talk to: subscribe, connect, send. Takes frames from connection, asks shown whether they are new. */
-/** @import { Entry, Events, Host, Line, Options, Pass, Subscriber, Wiring } from "./types.js" */
+/** Hermes: what pages talk to. Takes frames from connection or share, asks shown whether they are new. */
+/** @import { Entry, Listen, Line, Options, Pass, Subscriber, Wiring } from "./types.js" */
 
 import { CAPTURE, Connection } from "./connection.js";
 import { Credentials, Refused, claims } from "./credentials.js";
@@ -13,12 +13,12 @@ const RECENT_MS = 10_000;
 
 /**
  * A member's notifications in one room.
- * @template {Record<string, any>} [Messages=Record<string, any>] the data of each message type
+ * @template {Record<string, any>} [Messages=Record<string, any>] each message type's data
  */
 export class Hermes {
   /** Called for an entry that nobody listens to. @type {((message: any, entry: Entry) => void) | null} */
   otherwise = null;
-  /** Everyone who listens; `on` adds to it, and so may the article's pages. @type {Subscriber[]} */
+  /** Who listens; `on` adds to it, and so may the article's pages. @type {Subscriber[]} */
   subscribers = [];
 
   #host;
@@ -26,8 +26,7 @@ export class Hermes {
   /** @type {Line | undefined} */ #line;
   #missing = 0;
   #options;
-  /** @type {Map<string, { resolve: (entries: Entry[]) => void, reject: (error: Error) => void, timer: any }>} */
-  #recent = new Map();
+  /** @type {Map<string, { resolve: Function, reject: Function, timer: any }>} */ #recent = new Map();
   #ref = 0;
   /** @type {Shown | null} */ #shown = null;
   #wanted = false;
@@ -36,7 +35,7 @@ export class Hermes {
   /** @param {Options} options */
   constructor(options) {
     this.#options = options;
-    const { url, token, WebSocket = globalThis.WebSocket, host = /** @type {Host} */ (globalThis) } = options;
+    const { url, token, WebSocket = globalThis.WebSocket, host = globalThis } = options;
     this.#host = host;
     if (url) new URL(url); // a bad address throws here and now
     this.#wiring = {
@@ -44,10 +43,11 @@ export class Hermes {
       host,
       credentials: new Credentials(token, () => host.Date.now()),
       member: (pass) => this.#member(pass),
-      become: (member) => this.#become(member),
       position: () => this.position,
-      address: (pass, position = this.position) =>
-        socketAddress(pass.url ?? url ?? globalThis.location.origin, this.#member(pass)[0], position),
+      address: (pass) => {
+        const member = this.#become(pass);
+        return socketAddress(pass.url ?? url ?? globalThis.location.origin, member[0], this.position);
+      },
       onframe: (frame) => {
         if (frame.kind === "entry") this.#take(frame.entry);
         else if (frame.kind === "control") this.#obey(frame.type, frame.data);
@@ -69,10 +69,9 @@ export class Hermes {
     return this.#shown?.position ?? null;
   }
 
-  /** What this tab shares a socket under, and whether the socket is this tab's; null without sharing. */
+  /** Under which name this tab shares a socket, and whether it leads; null without sharing. */
   get sharing() {
-    const { name, leads = false } = this.#line ?? {};
-    return name ? { name, leads } : null;
+    return this.#line?.sharing ?? null;
   }
 
   /** Connect, and stay connected through everything but a refusal. */
@@ -101,51 +100,38 @@ export class Hermes {
     this.otherwise = null;
   }
 
-  /**
-   * Listen to the messages of a type, to all of them with `*`, or to an event of the connection, `hermes.…`.
-   * @template {keyof (Events & Messages) & string} Type
-   * @param {Type} type
-   * @param {(data: (Events & Messages)[Type], entry: Entry, missed: boolean) => void} callback gets the message's data
-   *   (with `*` the whole message), the entry, and whether it came late: after an absence
-   * @returns {() => void} ends it
-   */
-  on(type, callback) {
+  /** Listen to the messages of a type, to all of them (`*`), or to an event (`hermes.…`). @type {Listen<Messages>} */
+  on = (type, callback) => {
     const subscriber = { type, callback };
     this.subscribers.push(subscriber);
     return () => {
       const at = this.subscribers.indexOf(subscriber);
       if (at >= 0) this.subscribers.splice(at, 1);
     };
-  }
+  };
 
-  /**
-   * Listen once.
-   * @template {keyof (Events & Messages) & string} Type
-   * @param {Type} type
-   * @param {(data: (Events & Messages)[Type], entry: Entry, missed: boolean) => void} callback
-   * @returns {() => void} ends it before
-   */
-  once(type, callback) {
+  /** Listen once. @type {Listen<Messages>} */
+  once = (type, callback) => {
     const end = this.on(type, (...about) => {
       end();
       callback(...about);
     });
     return end;
-  }
+  };
 
   /**
-   * Send to our own room. `hermes.sent` tells that it was accepted, `hermes.error` that it was not.
+   * Send to our own room; `hermes.sent` or `hermes.error` answers.
    * @param {any} data by custom `{type, data}`
-   * @returns {boolean} false when there is no open connection
+   * @returns {boolean} false without an open connection
    */
   send(data) {
     return !!this.#line?.send({ action: "sendMessage", data });
   }
 
   /**
-   * Ask for the room's last entries; they are handed to the caller and not dispatched.
+   * The room's last entries, oldest first; they are not dispatched. Rejected when the connection closes.
    * @param {number} [limit]
-   * @returns {Promise<Entry[]>} oldest first; rejected when the connection is, or gets, closed
+   * @returns {Promise<Entry[]>}
    */
   recent(limit = 50) {
     return new Promise((resolve, reject) => {
@@ -163,14 +149,16 @@ export class Hermes {
     return [pass.stage ?? stage, `${said.room_id ?? pass.room_id ?? room}`, `${said.user_id ?? pass.user_id ?? user}`];
   }
 
-  /** Go on where this member was. @param {string[]} member */
-  #become(member) {
-    if (this.#identity === `${member}`) return;
-    // The rendered position belongs to the member the page was rendered for: the first one.
+  /** Go on where this member was. @param {Partial<Pass>} pass */
+  #become(pass) {
+    const member = this.#member(pass);
+    if (this.#identity === `${member}`) return member;
+    // The rendered position is the first member's.
     const rendered = this.#identity ? null : positionOf(this.#options.position);
     this.#flush();
     this.#shown = new Shown(this.#options.storage, member, rendered);
     this.#identity = `${member}`;
+    return member;
   }
 
   /** @param {Entry} entry */
@@ -187,7 +175,7 @@ export class Hermes {
   #obey(type, data) {
     const position = positionOf(data);
     if (position && this.#shown) {
-      // A loss, and a greeting without a position of ours, say from where delivery goes on; the others how far it has come.
+      // A loss or a fresh start says from where it goes on; the others only how far it has come.
       if (/lost|gap|fresh/.test(type + data.status)) this.#shown.adopt(position);
       else this.#shown.advance(position);
     }
@@ -197,7 +185,7 @@ export class Hermes {
     if (type === `${CONTROL}hello` && data.status !== "fresh") this.#tell(CONTROL + data.status, data);
   }
 
-  /** @param {Record<string, any>} data what came for `recent`, or why nothing does */
+  /** Settle what `recent` has promised. @param {Record<string, any>} data */
   #answer({ ref, entries, message = "Hermes got no answer." }) {
     const asked = this.#recent.get(ref);
     this.#recent.delete(ref);
@@ -208,9 +196,9 @@ export class Hermes {
 
   #flush = () => this.#shown?.flush();
 
-  /** Tell who listens, if anyone does. @param {string} type @param {any} data @param {Entry} [entry] @param {boolean} [missed] */
-  #tell(type, data, entry, missed) {
-    // An entry never passes for an event of ours, whatever its producer called it.
+  /** Tell who listens, if anyone does. @param {any[]} about type, data, entry, missed */
+  #tell(...[type, data, entry, missed]) {
+    // No entry passes for an event of ours.
     if (typeof type !== "string" || (entry && type.startsWith(CONTROL))) return false;
     const listening = this.subscribers.filter((subscriber) => subscriber?.type === type);
     for (const { callback } of listening) {

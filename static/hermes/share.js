@@ -30,7 +30,9 @@ export class Share {
   #following = false; // whether we have what the leading tab had, and get what it gets
   /** @type {Record<string, any> | undefined} */ #greeting;
   #id = globalThis.crypto.randomUUID();
-  /** @type {string[]} */ #member = []; // room and user
+  #leads = false;
+  /** @type {string[]} */ #member = []; // stage, room and user
+  #name = ""; // of the lock and the channel; empty for a tab that is by itself
   /** @type {() => void} */ #release = () => {};
   /** @type {object | undefined} */ #turnToLead; // for the lock; whatever an earlier one still brings is void
   /** @type {Entry[]} */ #ring = [];
@@ -38,13 +40,16 @@ export class Share {
   /** @type {any} */ #timer;
   #turn = 0; // of joining: whatever an earlier one still waits for is void
   #wiring;
-  leads = false;
-  /** @type {string} */ name = "";
   /** @type {State} */ state = "idle";
 
   /** @param {Wiring} wiring */
   constructor(wiring) {
     this.#wiring = wiring;
+  }
+
+  /** Under which name this tab shares a socket, and whether it leads. */
+  get sharing() {
+    return this.#name ? { name: this.#name, leads: this.#leads } : null;
   }
 
   /** Connect, or follow a tab that is connected, until `stop`. */
@@ -73,7 +78,7 @@ export class Share {
   async #join() {
     this.#leave();
     const turn = this.#turn;
-    const { host, credentials, member, become, address } = this.#wiring;
+    const { host, credentials, member, address } = this.#wiring;
     this.#become({ state: "connecting" });
     try {
       const named = member({}).every(Boolean);
@@ -81,11 +86,12 @@ export class Share {
       if (turn !== this.#turn) return;
       const whose = member(pass);
       if (`${whose}` !== `${this.#member}`) this.#base = this.#greeting = undefined;
-      become((this.#member = whose));
+      this.#member = whose;
+      const url = new URL(address(pass));
       // Nobody shares with a member whom nobody can name.
       if (!whose.every(Boolean)) return this.#lead();
       // Spelled out: two members could have the same hash.
-      this.name = `hermes:${PROTOCOL}:${JSON.stringify([address(pass, null), ...whose])}`;
+      this.#name = `hermes:${PROTOCOL}:${JSON.stringify([url.origin + url.pathname, ...whose])}`;
     } catch (error) {
       if (turn !== this.#turn) return;
       const reason = error instanceof Error ? error.message : `${error}`;
@@ -95,10 +101,10 @@ export class Share {
       return this.#become({ state: "waiting", reason, retry_in_ms: Math.round(ms) });
     }
     this.#attempt = 0;
-    this.#channel = new /** @type {typeof BroadcastChannel} */ (host.BroadcastChannel)(this.name);
+    this.#channel = new /** @type {typeof BroadcastChannel} */ (host.BroadcastChannel)(this.#name);
     this.#channel.onmessage = ({ data }) => this.#arrived(data);
     this.#queue(false);
-    if (!this.leads) this.#ask();
+    if (!this.#leads) this.#ask();
   }
 
   /** Wait for our turn to lead. @param {boolean} steal or take it: whoever has it does not answer */
@@ -115,10 +121,10 @@ export class Share {
       this.#lead();
       return led;
     };
-    locks.request(this.name, steal ? { steal } : { signal: abort.signal }, lead).catch((error) => {
+    locks.request(this.#name, steal ? { steal } : { signal: abort.signal }, lead).catch((error) => {
       if (request !== this.#turnToLead) return;
       if (error.name === "AbortError") return this.#join(); // taken from us
-      this.name = ""; // no locks for this page: a socket of its own
+      this.#name = ""; // no locks for this page: a socket of its own
       this.#lead();
     });
   }
@@ -130,8 +136,8 @@ export class Share {
     this.#disconnect();
     this.#channel?.close();
     this.#channel = undefined;
-    this.leads = this.#following = false;
-    this.name = "";
+    this.#leads = this.#following = false;
+    this.#name = "";
     this.#turnToLead = undefined;
     this.#release();
     this.#release = () => {};
@@ -151,7 +157,7 @@ export class Share {
 
   #lead() {
     const { host } = this.#wiring;
-    this.leads = true;
+    this.#leads = true;
     this.#term = Math.max(this.#term + 1, host.Date.now());
     host.clearTimeout(this.#timer);
     if (this.#connection) this.#tell({ state: this.state });
@@ -163,17 +169,18 @@ export class Share {
     /** @type {Connection} */
     const connection = new Connection({
       ...this.#wiring,
-      become: (member) => {
+      address: (pass) => {
+        const { member, address } = this.#wiring;
         // Nothing of one member may reach another one's tabs.
-        if (this.name && `${member}` !== `${this.#member}`) throw new Refused("The token is another member's.");
-        this.#wiring.become(member);
+        if (this.#name && `${member(pass)}` !== `${this.#member}`) throw new Refused("The token is another member's.");
+        return address(pass);
       },
       onframe: (frame) => connection === this.#connection && this.#received(frame),
       onstate: (change) => {
         if (connection !== this.#connection) return;
         if (change.state === "closed") return this.stop(change);
         this.#become(change);
-        if (this.leads) this.#tell(change);
+        if (this.#leads) this.#tell(change);
       },
     });
     this.#connection = connection;
@@ -195,10 +202,10 @@ export class Share {
       return to === this.#id ? this.#wiring.onframe(reply) : this.#post({ kind: "reply", to, frame: reply });
     }
     // First the others: what a subscriber of ours does must not delay theirs.
-    if (this.leads) this.#post({ kind: "frame", after: this.#wiring.position(), frame });
+    if (this.#leads) this.#post({ kind: "frame", after: this.#wiring.position(), frame });
     this.#hear(frame);
     // Alone for a moment: having caught up, try to follow again.
-    if (!this.leads && frame.kind === "control" && frame.type === "hermes.ping") this.#post({ kind: "join", position: this.#wiring.position() });
+    if (!this.#leads && frame.kind === "control" && frame.type === "hermes.ping") this.#post({ kind: "join", position: this.#wiring.position() });
   }
 
   /** Send for a tab; the answer names it. @param {string} from @param {{ ref?: string }} frame */
@@ -238,10 +245,10 @@ export class Share {
   /** @param {any} message of another tab */
   #arrived({ kind, from, to, term, after, position, change, frame, frames }) {
     if (term < this.#term || (to && to !== this.#id)) return;
-    if (term > this.#term && this.leads) return void this.#join(); // relieved
+    if (term > this.#term && this.#leads) return void this.#join(); // relieved
     this.#term = term ?? this.#term;
     if (kind === "reply") return this.#wiring.onframe(frame);
-    if (this.leads) {
+    if (this.#leads) {
       if (kind === "join") this.#welcome(from, position);
       if (kind === "request") this.#request(from, frame);
       if (kind === "hasten") this.#connection?.hasten();
@@ -297,7 +304,7 @@ export class Share {
 
   /** @param {object} message */
   #post(message) {
-    this.#channel?.postMessage({ from: this.#id, term: this.leads ? this.#term : undefined, ...message });
+    this.#channel?.postMessage({ from: this.#id, term: this.#leads ? this.#term : undefined, ...message });
   }
 
   /** @param {number} ms @param {() => void} then */

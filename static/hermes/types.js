@@ -70,6 +70,16 @@
  * @typedef {Position & { reason: string, from: number, to: number }} Loss
  */
 
+/**
+ * How to listen. The callback gets the message's data (with `*` the whole message), its entry, and whether that was
+ * missed: it comes after an absence. Returns what ends it.
+ * @template {Record<string, any>} Messages
+ * @typedef {<Type extends keyof (Events & Messages) & string>(
+ *   type: Type,
+ *   callback: (data: (Events & Messages)[Type], entry: Entry, missed: boolean) => void,
+ * ) => () => void} Listen
+ */
+
 /** @typedef {Pick<Storage, "getItem" | "setItem">} Store where a position is kept */
 
 /**
@@ -110,10 +120,8 @@
  * @property {Host} host
  * @property {{ get(fresh?: boolean): Promise<Pass>, expire(seconds?: number): void, refuse(): void }} credentials
  * @property {(pass: Partial<Pass>) => string[]} member stage, room and user; empty where nobody has named them yet
- * @property {(member: string[]) => void} become go on where this member was
  * @property {() => Position | null} position where this tab stands
- * @property {(pass: Partial<Pass>, position?: Position | null) => string} address of the socket; from where this tab
- *   stands unless told otherwise
+ * @property {(pass: Partial<Pass>) => string} address of the socket; from here on this tab stands where the pass's member was
  * @property {(frame: Frame) => void} onframe called for every frame
  * @property {(change: StateChange) => void} onstate
  */
@@ -125,8 +133,8 @@
  * @property {() => void} start connect, and stay connected until `stop`
  * @property {() => void} stop
  * @property {(frame: object) => boolean} send
- * @property {string} [name] of what is shared
- * @property {boolean} [leads] whether the shared socket is this tab's
+ * @property {{ name: string, leads: boolean } | null} [sharing] under which name tabs share, and whether the socket is
+ *   this tab's
  */
 
 export {};
