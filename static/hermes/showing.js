@@ -71,7 +71,8 @@ export function attachShowing(hermes, show, { types = ["*"], host = globalThis }
 
   function flush() {
     host.clearTimeout(batch);
-    if (!held.size || (name && !ours)) return;
+    // A tab that shares nothing shows all; one that has left the others for a while shows nothing.
+    if (!held.size || (name ? !ours : hermes.state !== "open")) return;
     const ids = [...held.keys()];
     /** @type {Entry[]} */ const late = [];
     /** @type {Entry[]} */ const fresh = [];
@@ -177,6 +178,7 @@ export function attachShowing(hermes, show, { types = ["*"], host = globalThis }
     hermes.on("hermes.state", () => {
       join();
       if (held.size && hermes.sharing?.leads) tell();
+      flush();
     }),
   );
   host.addEventListener?.("focus", looked);

@@ -217,7 +217,7 @@ export class FakeHost extends EventTarget {
   #order = 0;
   Date = { now: () => this.#now };
   Math = { random: () => 0.5 };
-  document = { visibilityState: "visible" };
+  document = { visibilityState: "visible", hasFocus: () => false };
   navigator = { onLine: true };
 
   /**

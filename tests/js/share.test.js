@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { FakeServer } from "../../static/hermes/testing.js";
 import { freshToken, info } from "./scene.js";
-import { FakeBrowser, tabOf } from "./tabs.js";
+import { FakeBrowser, numbers, tabOf } from "./tabs.js";
 
 /**
  * A browser with so many connected tabs.
@@ -342,6 +342,17 @@ test("a tab that leads and hangs is relieved, and follows once it is well", asyn
   assert.equal(server.connections.size, 1);
 });
 
+test("a position that the others know under another entry is the server's to judge", async () => {
+  const { browser, server, tabs } = await scene(2);
+  for (const n of [1, 2]) server.publish(info(n));
+  await browser.pass(10);
+  const fork = tabOf(browser, server, { position: { epoch: "e1", seq: 2, id: "of a life that was undone" } });
+  fork.hermes.connect();
+  await browser.pass(10);
+  assert.deepEqual(fork.events, ["lost fork"]);
+  assert.deepEqual(tabs.map(({ events }) => events), [[], []]);
+});
+
 test("tabs that hear nothing because there is nothing to hear stay as they are", async () => {
   const { browser, server, tabs } = await scene(3);
   for (let n = 0; n < 100; n += 1) {
@@ -354,14 +365,6 @@ test("tabs that hear nothing because there is nothing to hear stay as they are",
 });
 
 // ── Anything, in any order ──────────────────────────────────────────────────────────────────────────────────────────
-
-/** A generator of numbers from 0 to below 1 that repeats with its seed (mulberry32). @param {number} seed */
-const numbers = (seed) => () => {
-  seed = (seed + 0x6d2b79f5) | 0;
-  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-};
 
 /**
  * Let tabs come, go, freeze, hang and crash at random, and see what each of them heard.

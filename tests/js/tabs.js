@@ -5,6 +5,14 @@ import "../../static/hermes/share.js"; // loaded before, so that connecting does
 import { FakeHost, FakeServer, FakeStorage } from "../../static/hermes/testing.js";
 import { freshToken } from "./scene.js";
 
+/** A generator of numbers from 0 to below 1 that repeats with its seed (mulberry32). @param {number} seed */
+export const numbers = (seed) => () => {
+  seed = (seed + 0x6d2b79f5) | 0;
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+};
+
 /** What happens in one browser: messages take their time, but those of one tab to another never overtake each other. */
 export class FakeBrowser {
   /** @type {Set<any>} */ channels = new Set();
