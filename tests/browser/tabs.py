@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from playwright.sync_api import BrowserContext, Page
@@ -14,6 +15,13 @@ from tests.processes import Hermes
 SCRIPT = """
 (async () => {
     if (location.pathname !== "/healthz") return;
+    // Playwright takes every page for visible and focused.
+    let visible = true;
+    Object.defineProperty(document, "visibilityState", { get: () => (visible ? "visible" : "hidden") });
+    window.look = (at) => {
+        visible = at;
+        document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+    };
     const { Hermes, Refused } = await import("/static/hermes/hermes.js");
     const { attachShowing } = await import("/static/hermes/showing.js");
     const about = JSON.parse(decodeURIComponent(location.hash.slice(1)));
@@ -23,12 +31,12 @@ SCRIPT = """
     };
     const [seen, shown, states, events] = ["seen", "shown", "states", "events"].map(write);
     const csrf = document.cookie.split("; ").find((each) => each.startsWith("csrftoken=")).slice("csrftoken=".length);
-    const token = async () => {
+    const token = window.mint ?? (async () => {
         const headers = { "Content-Type": "application/json", "X-CSRFToken": csrf };
         const response = await fetch("/notifications/token", { method: "POST", headers, body: "{}" });
         if (response.status >= 400 && response.status < 500) throw new Refused(`${response.status}`);
         return response.json();
-    };
+    });
     const hermes = new Hermes({ stage: "development", token, ...about.options });
     hermes.on("*", (message) => seen(message.data));
     hermes.on("hermes.state", ({ state, code, reason }) => states([state, code ?? 0, reason ?? ""]));
@@ -42,19 +50,20 @@ SCRIPT = """
 """
 
 
-def open_tab(context: BrowserContext, hermes: Hermes, name: str, **options: Any) -> Page:
+def open_tab(context: BrowserContext, hermes: Hermes, name: str, state: str = "open", **options: Any) -> Page:
     """Open a tab and wait until it is connected.
 
     Args:
         context: a browser profile that is signed in.
         hermes: the server.
         name: of the tab, for what it writes down.
+        state: what it comes to.
         options: of its `new Hermes`.
     """
     page = context.new_page()
     page.add_init_script(SCRIPT)
     page.goto(f"{hermes.url}/healthz#{json.dumps({'tab': name, 'options': options})}")
-    page.wait_for_function("() => window.hermes?.state === 'open'", timeout=20_000)
+    page.wait_for_function("(state) => window.hermes?.state === state", arg=state, timeout=20_000)
     return page
 
 
@@ -67,6 +76,12 @@ def written(page: Page, kind: str) -> dict[str, list[Any]]:
     """
     stored: dict[str, str] = page.evaluate("() => ({...localStorage})")
     return {key.partition(":")[2]: json.loads(value) for key, value in stored.items() if key.startswith(f"{kind}:")}
+
+
+def wait_for_seen(pages: Iterable[Page], count: int) -> None:
+    """Wait until each of these tabs has dispatched so many entries."""
+    for page in pages:
+        page.wait_for_function("(count) => written('seen').length >= count", arg=count, timeout=20_000)
 
 
 def history(page: Page, count: int) -> list[Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
-from tests.browser.tabs import history, open_tab, written
+from tests.browser.tabs import history, open_tab, wait_for_seen, written
 from tests.processes import Hermes
 from tests.waiting import wait_until
 
@@ -37,8 +38,7 @@ def test_twenty_tabs_hold_one_socket_and_close_in_any_order(profile: BrowserCont
 
     for n in range(20):
         own_hermes.send("acme", {"type": "info", "data": f"all {n}"})
-    for page in tabs.values():
-        page.wait_for_function("() => written('seen').length === 20")
+    wait_for_seen(tabs.values(), 20)
     page = tabs["0"]
     expected = history(page, 20)
     assert written(page, "seen") == {name: expected for name in tabs}
@@ -64,4 +64,140 @@ def test_twenty_tabs_hold_one_socket_and_close_in_any_order(profile: BrowserCont
     page.wait_for_timeout(500)  # none must follow
     assert sorted(data for shown in written(page, "shown").values() for data, _ in shown) == sorted(expected)
     assert all(events == ["recovered"] * len(events) for events in written(page, "events").values())
+    assert len(own_hermes.live_rows()) == 1
+
+
+def leader(tabs: dict[str, Page]) -> str:
+    """The name of the tab that has the socket."""
+    (name,) = (name for name, page in tabs.items() if page.evaluate("() => hermes.sharing.leads"))
+    return name
+
+
+def check(page: Page, count: int, names: list[str]) -> None:
+    """These tabs must have dispatched the last entries, each once and in the history's order."""
+    expected = history(page, count)
+    seen = written(page, "seen")
+    for name in names:
+        assert seen[name] == expected, name
+
+
+def test_the_leading_tab_is_closed_in_a_burst_and_the_server_restarts(
+    profile: BrowserContext, own_hermes: Hermes
+) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name) for name in "abc"}
+    own_hermes.send_many("acme", [{"type": "info", "data": f"burst {n}"} for n in range(100)])
+    tabs["b"].wait_for_function("() => written('seen').length >= 20")
+    tabs.pop(leader(tabs)).close()
+    wait_for_seen(tabs.values(), 100)
+    own_hermes.stop_server()
+    own_hermes.send_many("acme", [{"type": "info", "data": f"while it restarts {n}"} for n in range(10)])
+    own_hermes.start_server()
+    wait_for_seen(tabs.values(), 110)
+    check(next(iter(tabs.values())), 110, list(tabs))
+    assert len(own_hermes.live_rows()) == 1
+
+
+def test_a_tab_that_is_reloaded_in_a_burst_misses_and_repeats_nothing(
+    profile: BrowserContext, own_hermes: Hermes
+) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name) for name in "abc"}
+    own_hermes.send_many("acme", [{"type": "info", "data": f"burst {n}"} for n in range(200)])
+    for name, count in (("a", 20), ("b", 60), ("a", 100)):
+        tabs[name].wait_for_function("(count) => written('seen').length >= count", arg=count)
+        tabs[name].reload()
+    wait_for_seen(tabs.values(), 200)
+    check(tabs["c"], 200, list(tabs))
+    wait_until(lambda: len(own_hermes.live_rows()) == 1, what="one socket")
+    assert sum(map(len, written(tabs["c"], "shown").values())) == 200
+
+
+def test_the_leading_tab_crashes(profile: BrowserContext, own_hermes: Hermes) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name) for name in "ab"}
+    own_hermes.send("acme", {"type": "info", "data": "before"})
+    wait_for_seen(tabs.values(), 1)
+    crashed = tabs.pop(leader(tabs))
+    with crashed.expect_event("crash"), contextlib.suppress(Error):
+        crashed.goto("chrome://crash")
+    own_hermes.send("acme", {"type": "info", "data": "after"})
+    (survivor,) = tabs.values()
+    wait_for_seen([survivor], 2)
+    check(survivor, 2, list(tabs))
+
+
+def test_the_leading_tab_is_frozen_and_thawed(profile: BrowserContext, own_hermes: Hermes) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name) for name in "abc"}
+    own_hermes.send("acme", {"type": "info", "data": "before"})
+    wait_for_seen(tabs.values(), 1)
+    frozen = leader(tabs)
+    session = profile.new_cdp_session(tabs[frozen])
+    session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    others = [page for name, page in tabs.items() if name != frozen]
+    for n in range(10):
+        own_hermes.send("acme", {"type": "info", "data": f"frozen {n}"})
+    wait_for_seen(others, 11)
+    assert len(written(others[0], "seen")[frozen]) == 1
+    session.send("Page.setWebLifecycleState", {"state": "active"})
+    wait_for_seen(tabs.values(), 11)
+    check(others[0], 11, list(tabs))
+    assert leader({name: page for name, page in tabs.items() if name != frozen})
+    assert len(own_hermes.live_rows()) == 1
+
+
+def test_toasts_wait_while_no_tab_is_visible_and_then_show_once(profile: BrowserContext, own_hermes: Hermes) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name) for name in "abc"}
+    for page in tabs.values():
+        page.evaluate("() => look(false)")
+    for n in range(3):
+        own_hermes.send("acme", {"type": "info", "data": f"nobody looks {n}"})
+    wait_for_seen(tabs.values(), 3)
+    tabs["a"].wait_for_timeout(2500)  # so that they are late
+    assert written(tabs["a"], "shown") == {}
+    tabs["b"].evaluate("() => look(true)")
+    wait_until(lambda: written(tabs["a"], "shown"), what="they show")
+    shown = written(tabs["a"], "shown")
+    assert shown == {"b": [[data, True] for data in history(tabs["a"], 3)]}
+    tabs["c"].evaluate("() => look(true)")
+    own_hermes.send("acme", {"type": "info", "data": "somebody looks"})
+    wait_until(lambda: len(written(tabs["a"], "shown")) == 2, what="it shows")
+    assert written(tabs["a"], "shown") == {**shown, "c": [["somebody looks", False]]}
+
+
+def test_another_member_who_signs_in_shares_nothing(profile: BrowserContext, own_hermes: Hermes) -> None:
+    alice = open_tab(profile, own_hermes, "alice")
+    cookies = [{"name": n, "value": v, "url": own_hermes.url} for n, v in own_hermes.sign_in("bob").items()]
+    profile.add_cookies(cookies)  # type: ignore[arg-type]
+    bob = open_tab(profile, own_hermes, "bob")
+    assert alice.evaluate("() => hermes.sharing.name") != bob.evaluate("() => hermes.sharing.name")
+    own_hermes.send("acme", {"type": "info", "data": "for Alice"}, to=[user_of(alice)])
+    own_hermes.send("acme", {"type": "info", "data": "for Bob"}, to=[user_of(bob)])
+    own_hermes.send("acme", {"type": "info", "data": "for both"})
+    wait_for_seen([alice, bob], 2)
+    seen = written(alice, "seen")
+    assert sorted(seen["alice"]) == ["for Alice", "for both"]
+    assert sorted(seen["bob"]) == ["for Bob", "for both"]
+
+
+def user_of(page: Page) -> str:
+    """Whose tab it is."""
+    name: str = page.evaluate("() => JSON.parse(hermes.sharing.name.replace('hermes:1:', '')).at(-1)")
+    return name
+
+
+def test_without_sharing_each_tab_has_its_socket_and_its_toasts(profile: BrowserContext, own_hermes: Hermes) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name, share=False) for name in "ab"}
+    own_hermes.send("acme", {"type": "info", "data": "one"})
+    wait_for_seen(tabs.values(), 1)
+    assert len(own_hermes.live_rows()) == 2
+    assert written(tabs["a"], "shown") == {"a": [["one", False]], "b": [["one", False]]}
+
+
+def test_tabs_that_follow_send_and_ask_through_the_one_that_leads(profile: BrowserContext, own_hermes: Hermes) -> None:
+    tabs = {name: open_tab(profile, own_hermes, name) for name in "abc"}
+    follower = next(page for page in tabs.values() if not page.evaluate("() => hermes.sharing.leads"))
+    sent = follower.evaluate(
+        "() => new Promise((done) => { hermes.on('hermes.sent', done); hermes.send({type: 'info', data: 'hello'}); })"
+    )
+    assert sent["id"]
+    wait_for_seen(tabs.values(), 1)
+    assert history(follower, 1) == ["hello"]
     assert len(own_hermes.live_rows()) == 1
