@@ -24,6 +24,7 @@ const control = (name, data) => ({ kind: "control", type: `hermes.${name}`, data
 /** A connection like any other to who uses it; behind it, the socket is this tab's or another's. */
 export class Share {
   #attempt = 0;
+  #away = false; // in the back/forward cache, or frozen: often one after the other
   /** @type {Position | null | undefined} */ #base; // before the ring's first entry
   /** @type {BroadcastChannel | undefined} */ #channel;
   /** @type {Connection | undefined} */ #connection;
@@ -136,7 +137,7 @@ export class Share {
     this.#disconnect();
     this.#channel?.close();
     this.#channel = undefined;
-    this.#leads = this.#following = false;
+    this.#leads = this.#following = this.#away = false;
     this.#name = "";
     this.#turnToLead = undefined;
     this.#release();
@@ -147,10 +148,13 @@ export class Share {
   #noticed = ({ type, persisted }) => {
     // Neither a page in the back/forward cache nor a frozen one can do anything for the others.
     if (/hide|freeze/.test(type)) {
+      if (this.#away) return;
       this.#leave();
+      this.#away = true;
       this.#become({ state: "waiting", reason: type });
-    } else if (type === "resume" || persisted) void this.#join();
-    else if (this.#wiring.host.document?.visibilityState !== "hidden") this.#post({ kind: "hasten" });
+    } else if (type === "resume" || persisted) {
+      if (this.#away) void this.#join();
+    } else if (this.#wiring.host.document?.visibilityState !== "hidden") this.#post({ kind: "hasten" });
   };
 
   // ── Leading ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""Tabs for the tests: pages of one browser that write down what they dispatch and what they show. Used by test_share."""
+"""Tabs for the tests: pages of one browser that write down what they dispatch and show. Used by test_share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests.processes import Hermes
 
-# It runs on a page of the server's that has nothing of ours. What it writes down is in localStorage, under the tab's own
+# Shown as a text, it is a page that has nothing of ours, and that a browser may keep in its back/forward cache.
+PAGE = "/static/hermes/toasts.css"
+# What it writes down is in localStorage, under the tab's own
 # keys: it outlives the tab.
 SCRIPT = """
 (async () => {
-    if (location.pathname !== "/healthz") return;
+    if (location.pathname !== "/static/hermes/toasts.css") return;
     // Playwright takes every page for visible and focused.
     let visible = true;
     Object.defineProperty(document, "visibilityState", { get: () => (visible ? "visible" : "hidden") });
@@ -43,6 +45,7 @@ SCRIPT = """
     for (const name of ["lost", "gap", "recovered", "refreshed"]) hermes.on(`hermes.${name}`, () => events(name));
     attachShowing(hermes, (entries, { away }) => shown(...entries.map((entry) => [entry.data.data, away])));
     hermes.connect();
+    addEventListener("pageshow", ({ persisted }) => persisted && events("restored"));
     window.hermes = hermes;
     window.about = about;
     window.written = (kind) => JSON.parse(localStorage.getItem(`${kind}:${about.tab}`) ?? "[]");
@@ -62,8 +65,8 @@ def open_tab(context: BrowserContext, hermes: Hermes, name: str, state: str = "o
     """
     page = context.new_page()
     page.add_init_script(SCRIPT)
-    page.goto(f"{hermes.url}/healthz#{json.dumps({'tab': name, 'options': options})}")
-    page.wait_for_function("(state) => window.hermes?.state === state", arg=state, timeout=20_000)
+    page.goto(f"{hermes.url}{PAGE}#{json.dumps({'tab': name, 'options': options})}")
+    page.wait_for_function("(state) => window.hermes?.state === state", arg=state, timeout=30_000)
     return page
 
 
