@@ -52,32 +52,21 @@
  */
 
 /**
- * What may be listened to beside the messages: all of them, and what the connection does.
- * @typedef {{
- *   "*": any,
- *   "hermes.state": StateChange,
- *   "hermes.hello": Greeting,
- *   "hermes.recovered": Greeting,
- *   "hermes.lost": Loss,
- *   "hermes.gap": Loss,
- *   "hermes.sent": { id: string },
- *   "hermes.error": { code: string, message: string },
- *   "hermes.goodbye": Position & { retry_after_ms: number },
- * }} Events
- *
- * @typedef {Position & { status: "fresh" | "recovered" | "lost", reason?: string, replayed: number, ping_s: number,
- *   expires_in_s: number, connection_id: string, user_id: string | number, room_id: string }} Greeting
+ * @typedef {Position & { status: "fresh" | "recovered" | "lost", reason?: string, replayed: number }} Resumed
+ * @typedef {Resumed & { ping_s: number, expires_in_s: number, connection_id: string, user_id: any, room_id: string }} Greeting
  * @typedef {Position & { reason: string, from: number, to: number }} Loss
+ * @typedef {{ "hermes.hello": Greeting, "hermes.recovered": Greeting, "hermes.lost": Loss, "hermes.gap": Loss }} Resuming
+ * @typedef {{ "hermes.sent": { id: string }, "hermes.error": { code: string, message: string } }} Answers
+ * @typedef {{ "hermes.state": StateChange, "hermes.goodbye": Position & { retry_after_ms: number } }} Changes
  */
+
+/** @typedef {{ "*": any } & Resuming & Answers & Changes} Events what may be listened to beside the messages */
 
 /**
  * How to listen. The callback gets the message's data (with `*` the whole message), its entry, and whether that was
  * missed: it comes after an absence. Returns what ends it.
  * @template {Record<string, any>} Messages
- * @typedef {<Type extends keyof (Events & Messages) & string>(
- *   type: Type,
- *   callback: (data: (Events & Messages)[Type], entry: Entry, missed: boolean) => void,
- * ) => () => void} Listen
+ * @typedef {<Type extends keyof (Events & Messages) & string>(type: Type, callback: (data: (Events & Messages)[Type], entry: Entry, missed: boolean) => void) => () => void} Listen
  */
 
 /** @typedef {Pick<Storage, "getItem" | "setItem">} Store where a position is kept */

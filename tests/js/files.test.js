@@ -47,5 +47,5 @@ test("the core needs no browser to be imported, and no module that it does not n
 test("the package exports the same files", () => {
   const { exports, dependencies } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   assert.equal(dependencies, undefined);
-  for (const path of Object.values(exports)) assert.ok(readFileSync(new URL(`../../${path}`, import.meta.url)));
+  for (const path of Object.values(exports)) assert.ok(readFileSync(new URL(`../../${path.default ?? path}`, import.meta.url)));
 });
