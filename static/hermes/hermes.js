@@ -74,7 +74,7 @@ export class Hermes {
     return this.#line?.sharing ?? null;
   }
 
-  /** Connect, and stay connected through everything but a refusal. */
+  /** Connect, and stay connected until refused. */
   connect() {
     const host = this.#host;
     host.addEventListener?.("pagehide", this.#flush, CAPTURE);

@@ -10,6 +10,7 @@ import { positionOf } from "./position.js";
 const PROTOCOL = 1; // of the messages between tabs: one that speaks another has a channel and a lock of its own
 const RING = 256; // entries kept for tabs that come late; who missed more asks the server
 const ANSWER_MS = 5_000; // a tab that leads and is well answers within milliseconds
+const TICK_MS = 200; // the tab that leads comes first, if it can
 const EVENTS = ["pagehide", "freeze", "pageshow", "resume", "online", "visibilitychange"];
 
 /**
@@ -154,7 +155,11 @@ export class Share {
       this.#become({ state: "waiting", reason: type });
     } else if (type === "resume" || persisted) {
       if (this.#away) void this.#join();
-    } else if (this.#wiring.host.document?.visibilityState !== "hidden") this.#post({ kind: "hasten" });
+    } else if (this.#wiring.host.document?.visibilityState !== "hidden") {
+      // Without a channel we wait for a token.
+      if (this.#channel || this.#connection) this.#post({ kind: "hasten" });
+      else if (this.state === "waiting") void this.#join();
+    }
   };
 
   // ── Leading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -270,6 +275,8 @@ export class Share {
     } else if ((kind === "frame" || kind === "state") && !this.#connection) {
       this.#listen();
       if (change && change.state !== this.state) this.#become(change);
+      // The timers of a hidden tab are throttled to one a minute: a visible one watches the time for it.
+      if (change?.retry_in_ms) this.#after(change.retry_in_ms + TICK_MS, () => this.#remind());
       if (!this.#following ? kind === "state" : behind(this.#wiring.position(), after)) this.#ask();
       else if (this.#following && frame) this.#hear(frame);
     }
@@ -281,6 +288,11 @@ export class Share {
     this.#post({ kind: "join", position: this.#wiring.position() });
     // Not all at once: the first one that takes the lead is heard by the others.
     this.#after(ANSWER_MS * (1 + this.#wiring.host.Math.random()), () => this.#queue(true));
+  }
+
+  #remind() {
+    if (this.#wiring.host.document?.visibilityState !== "hidden") this.#post({ kind: "hasten" });
+    this.#listen();
   }
 
   /** Expect to hear something: the server's pings are passed on. */

@@ -23,6 +23,7 @@ export class Shown {
     this.#store = store;
     this.#name = JSON.stringify(identity);
     this.position = positionOf(this.#read("position")) ?? rendered;
+    if (this.position) this.adopt(this.position); // the next rendered one comes too late
     const ids = this.#read("ids");
     this.#ids = new Set(Array.isArray(ids) ? ids : []);
   }
@@ -78,7 +79,7 @@ export class Shown {
     try {
       this.#storage()?.setItem(`hermes:${what}:${this.#name}`, JSON.stringify(value));
     } catch {
-      this.#store = null; // full or forbidden: from now on this page alone remembers
+      this.#store = null; // full or forbidden: this page alone remembers
     }
   }
 }

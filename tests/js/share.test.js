@@ -211,6 +211,14 @@ test("a look at any tab ends the waiting of all", async () => {
   assert.deepEqual(tabs.map(({ hermes }) => hermes.state), ["open", "open"]);
 });
 
+test("a hidden tab that leads, and whose timers are throttled, does not keep the visible ones waiting", async () => {
+  const { browser, server, tabs } = await scene(2);
+  tabs[0].host.throttled = true;
+  server.drop();
+  await browser.pass(1000);
+  assert.deepEqual(tabs.map(({ hermes }) => hermes.state), ["open", "open"]);
+});
+
 test("a tab that disconnects leaves the others connected, and goes on from where it was", async () => {
   const { browser, server, tabs } = await scene(2);
   for (const { hermes } of tabs) {
@@ -251,6 +259,20 @@ test("a token function that fails at first is asked again", async () => {
   assert.equal(tabs[0].hermes.state, "waiting");
   await browser.pass(5000);
   assert.deepEqual(tabs[0].states, ["connecting", "waiting", "connecting", "waiting", "connecting", "open"]);
+});
+
+test("a look at a tab that waits for a token ends the waiting", async () => {
+  let fails = true;
+  const token = () => {
+    if (fails) throw new Error("503");
+    return freshToken();
+  };
+  const { browser, tabs } = await scene(1, { token });
+  await browser.pass(60_000);
+  fails = false;
+  tabs[0].host.notice("visibilitychange");
+  await browser.pass(10);
+  assert.equal(tabs[0].hermes.state, "open");
 });
 
 test("where the browser has locks but none for this page, it connects by itself", async () => {

@@ -40,6 +40,7 @@ export class FakeBrowser {
 /** One tab's window. */
 export class FakeTab extends FakeHost {
   gone = false;
+  throttled = false; // as hidden tabs are after five minutes
   /** @type {(() => void)[]} what stands in line while it hangs */ #line = [];
   #stuck = false;
 
@@ -112,7 +113,9 @@ export class FakeTab extends FakeHost {
 
   /** @override @param {() => void} handler @param {number} ms */
   setTimeout(handler, ms) {
-    return /** @type {any} */ (this.later(handler, ms));
+    const now = this.Date.now();
+    const wait = this.throttled ? Math.ceil((now + ms) / 60_000) * 60_000 - now : ms;
+    return /** @type {any} */ (this.later(handler, wait));
   }
 
   /** @override @param {any} timer */
