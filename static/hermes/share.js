@@ -9,6 +9,7 @@ import { positionOf } from "./position.js";
 
 const PROTOCOL = 1; // of the messages between tabs: one that speaks another has a channel and a lock of its own
 const RING = 256; // entries kept for tabs that come late; who missed more asks the server
+const TOKEN_MS = 15_000; // as long as a connection waits for its token and the greeting
 const ANSWER_MS = 5_000; // a tab that leads and is well answers within milliseconds
 const TICK_MS = 200; // the tab that leads comes first, if it can
 const EVENTS = ["pagehide", "freeze", "pageshow", "resume", "online", "visibilitychange"];
@@ -84,6 +85,7 @@ export class Share {
     this.#become({ state: "connecting" });
     try {
       const named = member({}).every(Boolean);
+      this.#after(TOKEN_MS, () => void this.#join());
       const pass = named ? {} : await credentials.get();
       if (turn !== this.#turn) return;
       const whose = member(pass);
@@ -126,7 +128,7 @@ export class Share {
     locks.request(this.#name, steal ? { steal } : { signal: abort.signal }, lead).catch((error) => {
       if (request !== this.#turnToLead) return;
       if (error.name === "AbortError") return this.#join(); // taken from us
-      this.#name = ""; // no locks for this page: a socket of its own
+      this.#leave(); // no locks for this page: a socket of its own
       this.#lead();
     });
   }
@@ -214,7 +216,8 @@ export class Share {
     if (this.#leads) this.#post({ kind: "frame", after: this.#wiring.position(), frame });
     this.#hear(frame);
     // Alone for a moment: having caught up, try to follow again.
-    if (!this.#leads && frame.kind === "control" && frame.type === "hermes.ping") this.#post({ kind: "join", position: this.#wiring.position() });
+    const pinged = frame.kind === "control" && frame.type === "hermes.ping";
+    if (pinged && !this.#leads) this.#post({ kind: "join", position: this.#wiring.position() });
   }
 
   /** Send for a tab; the answer names it. @param {string} from @param {{ ref?: string }} frame */
@@ -234,9 +237,10 @@ export class Share {
     const entries = this.#since(position);
     if (!entries) return this.#post({ kind: "alone", to });
     const head = this.#wiring.position();
-    const greeting = { ...this.#greeting, ...(position ?? head), status: position ? "recovered" : "fresh", replayed: entries.length };
-    const frames = [control("hello", greeting), ...entries.map((entry) => ({ kind: "entry", entry })), control("ping", head)];
-    this.#post({ kind: "welcome", to, change, frames });
+    const status = position ? "recovered" : "fresh";
+    const greeting = { ...this.#greeting, ...(position ?? head), status, replayed: entries.length };
+    const missed = entries.map((entry) => ({ kind: "entry", entry }));
+    this.#post({ kind: "welcome", to, change, frames: [control("hello", greeting), ...missed, control("ping", head)] });
   }
 
   /** The entries after a position; null when we cannot know all of them. @param {Position | null} position */

@@ -1,4 +1,4 @@
-/** Showing: in which tab an entry is shown: in one for each browser, the visible one that was focused last. Between hermes.js,
+/** Showing: in which one of a browser's tabs an entry is shown: the visible one that was focused last. Between hermes.js,
  * which hears entries in every tab, and whoever draws them. docs/toolkit.md has the protocol. */
 /** @import { Entry, Host } from "./types.js" */
 

@@ -110,7 +110,7 @@
  * @property {{ get(fresh?: boolean): Promise<Pass>, expire(seconds?: number): void, refuse(): void }} credentials
  * @property {(pass: Partial<Pass>) => string[]} member stage, room and user; empty where nobody has named them yet
  * @property {() => Position | null} position where this tab stands
- * @property {(pass: Partial<Pass>) => string} address of the socket; from here on this tab stands where the pass's member was
+ * @property {(pass: Partial<Pass>) => string} address of the socket; from here on we stand where the pass's member did
  * @property {(frame: Frame) => void} onframe called for every frame
  * @property {(change: StateChange) => void} onstate
  */

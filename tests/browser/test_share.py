@@ -33,21 +33,18 @@ def profile(browser: Browser, own_hermes: Hermes) -> Iterator[BrowserContext]:
     wait_until(lambda: not own_hermes.live_rows(), what="all sockets are closed")
 
 
-def sockets(hermes: Hermes) -> int:
-    """How many sockets the server has; the registry tells it a moment later."""
-    deadline = time.monotonic() + 2
-    while (before := hermes.live_rows()) and time.monotonic() < deadline:
-        time.sleep(0.3)
-        if hermes.live_rows() == before:
-            break
-    return len(before)
+def wait_for_sockets(hermes: Hermes, count: int) -> None:
+    """Wait until the server has so many sockets, and see that it stays so: the registry tells it a moment later."""
+    wait_until(lambda: len(hermes.live_rows()) == count, what=f"{count} sockets")
+    time.sleep(0.5)
+    assert len(hermes.live_rows()) == count
 
 
 def test_twenty_tabs_hold_one_socket_and_close_in_any_order(profile: BrowserContext, own_hermes: Hermes) -> None:
     seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
     chance = random.Random(seed)
     tabs = {f"{n}": open_tab(profile, own_hermes, f"{n}") for n in range(20)}
-    assert sockets(own_hermes) == 1
+    wait_for_sockets(own_hermes, 1)
 
     for n in range(20):
         own_hermes.send("acme", {"type": "info", "data": f"all {n}"})
@@ -77,7 +74,7 @@ def test_twenty_tabs_hold_one_socket_and_close_in_any_order(profile: BrowserCont
     page.wait_for_timeout(500)  # none must follow
     assert sorted(data for shown in written(page, "shown").values() for data, _ in shown) == sorted(expected)
     assert all(events == ["recovered"] * len(events) for events in written(page, "events").values())
-    assert sockets(own_hermes) == 1
+    wait_for_sockets(own_hermes, 1)
 
 
 def leader(tabs: dict[str, Page]) -> str:
@@ -107,7 +104,7 @@ def test_the_leading_tab_is_closed_in_a_burst_and_the_server_restarts(
     own_hermes.start_server()
     wait_for_seen(tabs.values(), 110)
     check(next(iter(tabs.values())), 110, list(tabs))
-    assert sockets(own_hermes) == 1
+    wait_for_sockets(own_hermes, 1)
 
 
 def test_a_tab_that_is_reloaded_in_a_burst_misses_and_repeats_nothing(
@@ -120,7 +117,7 @@ def test_a_tab_that_is_reloaded_in_a_burst_misses_and_repeats_nothing(
         tabs[name].reload()
     wait_for_seen(tabs.values(), 200)
     check(tabs["c"], 200, list(tabs))
-    wait_until(lambda: sockets(own_hermes) == 1, what="one socket")
+    wait_for_sockets(own_hermes, 1)
     assert sum(map(len, written(tabs["c"], "shown").values())) == 200
 
 
@@ -153,7 +150,7 @@ def test_the_leading_tab_is_frozen_and_thawed(profile: BrowserContext, own_herme
     wait_for_seen(tabs.values(), 11)
     check(others[0], 11, list(tabs))
     assert leader({name: page for name, page in tabs.items() if name != frozen})
-    assert sockets(own_hermes) == 1
+    wait_for_sockets(own_hermes, 1)
 
 
 def test_toasts_wait_while_no_tab_is_visible_and_then_show_once(profile: BrowserContext, own_hermes: Hermes) -> None:
@@ -200,7 +197,7 @@ def test_without_sharing_each_tab_has_its_socket_and_its_toasts(profile: Browser
     tabs = {name: open_tab(profile, own_hermes, name, share=False) for name in "ab"}
     own_hermes.send("acme", {"type": "info", "data": "one"})
     wait_for_seen(tabs.values(), 1)
-    assert sockets(own_hermes) == 2
+    wait_for_sockets(own_hermes, 2)
     assert written(tabs["a"], "shown") == {"a": [["one", False]], "b": [["one", False]]}
 
 
@@ -213,7 +210,7 @@ def test_tabs_that_follow_send_and_ask_through_the_one_that_leads(profile: Brows
     assert sent["id"]
     wait_for_seen(tabs.values(), 1)
     assert history(follower, 1) == ["hello"]
-    assert sockets(own_hermes) == 1
+    wait_for_sockets(own_hermes, 1)
 
 
 def test_a_tab_in_the_back_forward_cache_lets_another_lead_and_catches_up(browser: Browser, own_hermes: Hermes) -> None:
@@ -241,7 +238,7 @@ def test_a_tab_in_the_back_forward_cache_lets_another_lead_and_catches_up(browse
         wait_for_seen(tabs.values(), 2)
         check(tabs["b"], 2, list(tabs))
         assert leader(tabs) == "b"
-        assert sockets(own_hermes) == 1
+        wait_for_sockets(own_hermes, 1)
         assert sum(map(len, written(tabs["b"], "shown").values())) == 2
     finally:
         caching.close()

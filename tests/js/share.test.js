@@ -275,6 +275,14 @@ test("a look at a tab that waits for a token ends the waiting", async () => {
   assert.equal(tabs[0].hermes.state, "open");
 });
 
+test("a token function that never answers does not hold it up for ever", async () => {
+  let asked = 0;
+  const token = () => ((asked += 1) === 1 ? new Promise(() => {}) : freshToken());
+  const { browser, tabs } = await scene(1, { token });
+  await browser.pass(15_000);
+  assert.deepEqual(tabs[0].states, ["connecting", "open"]);
+});
+
 test("where the browser has locks but none for this page, it connects by itself", async () => {
   const browser = new FakeBrowser();
   const server = new FakeServer();
