@@ -67,9 +67,11 @@ class ClientError(HermesError):
     Args:
         code: a short stable word, e.g. ``unknown_action``; see docs/protocol.md.
         message: one sentence for the developer who reads it in the console.
+        ref: the frame's own, echoed; empty when it has none.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, ref: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.ref = ref

@@ -84,10 +84,10 @@ class Connection:
         if self.speaks_v1 and not self.is_closing:
             self.outbound.write(Batch([text]))
 
-    def error(self, code: str, message: str) -> None:
+    def error(self, code: str, message: str, ref: str = "") -> None:
         """Send an `error` frame; the article's clients get these too."""
         if not self.is_closing:
-            self.outbound.write(Batch([protocol.error(code, message)]))
+            self.outbound.write(Batch([protocol.error(code, message, ref)]))
 
     def close(self, code: Close, reason: str) -> None:
         """Close it; the first reason counts."""

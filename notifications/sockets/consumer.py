@@ -84,6 +84,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def _obey(self, hub: Hub, connection: Connection, event: dict[str, Any]) -> None:
         text = event.get("text")
+        ref = ""
         try:
             if not connection.may_speak(time.monotonic()):
                 raise ClientError("rate_limited", "Too many frames; wait a moment.")
@@ -91,20 +92,22 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
                 raise ClientError("binary", "Frames are text: JSON objects with an action.")
             if len(text.encode()) > settings.HERMES_FRAME_MAX_BYTES:  # where the server has no such limit of its own
                 raise ClientError("too_large", f"A frame has at most {settings.HERMES_FRAME_MAX_BYTES} bytes.")
-            match protocol.parse_client_frame(text):
+            frame = protocol.parse_client_frame(text)
+            ref = frame.ref
+            match frame:
                 case SendMessage(data):
-                    await self._send_message(hub, connection, data)
+                    await self._send_message(hub, connection, data, ref)
                 case Refresh(token):
                     await self._refresh(hub, connection, token)
                 case Recent(limit):
-                    connection.control(protocol.recent(await hub.recent(connection, limit)))
+                    connection.control(protocol.recent(await hub.recent(connection, limit), ref))
         except ClientError as error:
-            connection.error(error.code, error.message)
+            connection.error(error.code, error.message, error.ref or ref)
         except Unavailable as error:
             logger.warning("A client's frame could not be obeyed: %s", error)
-            connection.error("unavailable", "That is not possible right now; try again.")
+            connection.error("unavailable", "That is not possible right now; try again.", ref)
 
-    async def _send_message(self, hub: Hub, connection: Connection, data: str) -> None:
+    async def _send_message(self, hub: Hub, connection: Connection, data: str, ref: str) -> None:
         grant = connection.grant
         if not await rooms.may_send(grant.room_id):
             raise ClientError("send_not_allowed", "This room does not take messages from browsers.")
@@ -112,7 +115,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         (result,) = await hub.publisher.publish(grant.stage, [message])
         if isinstance(result, HistoryUnavailable):
             raise result
-        connection.control(protocol.control("sent", {"id": message.id}))
+        connection.control(protocol.control("sent", {"id": message.id, **protocol.echo(ref)}))
 
     async def _refresh(self, hub: Hub, connection: Connection, token: str) -> None:
         old = connection.grant

@@ -16,6 +16,7 @@ from notifications.stream.message import encode_data, load_json
 from notifications.stream.position import Lost, Position, Resume
 
 MAX_RECENT = 200
+MAX_REF = 64  # characters: an id and a count fit; what is echoed should not be a payload
 PING_FRAME = b"\x89\x00"  # WebSocket's own ping, for clients that know nothing of hermes.v1
 
 
@@ -39,9 +40,11 @@ class SendMessage:
 
     Args:
         data: the payload as JSON text.
+        ref: echoed in the answer; empty for none, here and below.
     """
 
     data: str
+    ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Refresh:
     """``{"action": "refresh", "token": …}``: stay, with a token that expires later."""
 
     token: str
+    ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Recent:
     """``{"action": "recent", "limit": 50}``: the room's last entries."""
 
     limit: int
+    ref: str = ""
 
 
 def parse_client_frame(text: str) -> SendMessage | Refresh | Recent:
@@ -65,30 +70,42 @@ def parse_client_frame(text: str) -> SendMessage | Refresh | Recent:
         text: the frame; the server has checked its size.
 
     Raises:
-        ClientError: with the code and the sentence to answer.
+        ClientError: with the code and the sentence to answer, and the frame's `ref`.
     """
+    ref = ""
     try:
         frame = load_json(text)
         if not isinstance(frame, dict):
             raise ClientError("not_an_object", "A frame must be a JSON object with an action.")
+        ref = _ref(frame)
         match frame.get("action"):
             case "sendMessage":
                 if "data" not in frame:
-                    raise ClientError("no_data", "sendMessage needs data.")
-                return SendMessage(encode_data(frame["data"]))
+                    raise ClientError("no_data", "sendMessage needs data.", ref)
+                return SendMessage(encode_data(frame["data"]), ref)
             case "refresh":
                 if not isinstance(frame.get("token"), str):
-                    raise ClientError("no_token", "refresh needs a token.")
-                return Refresh(frame["token"])
+                    raise ClientError("no_token", "refresh needs a token.", ref)
+                return Refresh(frame["token"], ref)
             case "recent":
                 limit = frame.get("limit", 50)
                 if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_RECENT:
-                    raise ClientError("bad_limit", f"recent needs a limit from 1 to {MAX_RECENT}.")
-                return Recent(limit)
+                    raise ClientError("bad_limit", f"recent needs a limit from 1 to {MAX_RECENT}.", ref)
+                return Recent(limit, ref)
             case _:
-                raise ClientError("unknown_action", "The action must be sendMessage, refresh or recent.")
+                raise ClientError("unknown_action", "The action must be sendMessage, refresh or recent.", ref)
     except MessageRefused as error:
-        raise ClientError(error.code, error.detail) from error
+        raise ClientError(error.code, error.detail, ref) from error
+
+
+def _ref(frame: dict[str, Any]) -> str:
+    ref = frame.get("ref")
+    return ref if isinstance(ref, str) and len(ref) <= MAX_REF else ""
+
+
+def echo(ref: str) -> dict[str, str]:
+    """What an answer carries of the frame that it answers: its `ref`, if it has one."""
+    return {"ref": ref} if ref else {}
 
 
 def control(kind: str, data: dict[str, Any]) -> bytes:
@@ -132,14 +149,15 @@ def missing(kind: str, reason: Lost, first: int, last: int, position: Position) 
     return control(kind, {"reason": reason.value, "from": first, "to": last, **place(position)})
 
 
-def error(code: str, message: str) -> bytes:
+def error(code: str, message: str, ref: str = "") -> bytes:
     """An `error` frame; the connection stays open."""
-    return control("error", {"code": code, "message": message})
+    return control("error", {"code": code, "message": message, **echo(ref)})
 
 
-def recent(frames: list[bytes]) -> bytes:
+def recent(frames: list[bytes], ref: str = "") -> bytes:
     """A `recent` frame: entries as they were delivered, for a list to show, not for dispatch."""
-    return b'{"data":{"type":"hermes.recent","data":{"entries":[%b]}}}' % b",".join(frames)
+    echoed = b'"ref":%b,' % json.dumps(ref).encode() if ref else b""
+    return b'{"data":{"type":"hermes.recent","data":{%b"entries":[%b]}}}' % (echoed, b",".join(frames))
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Named in the page, so that the browser fetches them at once and not one import after the other.
 _MODULES = (
-    *("hermes", "connection", "credentials", "shown", "frames", "position", "backoff"),
+    *("hermes", "connection", "credentials", "shown", "frames", "position", "backoff", "share"),
     *("toasts", "toast_view"),
 )
 

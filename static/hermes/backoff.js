@@ -1,21 +1,18 @@
-/** Back-off: how long to stay away, and whether to come back with the same token. Pure; asked by connection.js. */
+/** Backoff: how long to stay away, and when to ask for another token. Pure; used by connection.js. */
 
 const FLOOR_MS = 500; // all the clients of a server that restarts are not back in the same instant
 const CEILING_MS = 20_000; // nobody waits longer for a server that is back
 
-/** A connection that held this long was a good one: the next failure starts from the floor. */
+/** After a connection that held this long, the next failure starts from the floor. */
 export const STEADY_MS = 30_000;
 
 /**
- * Full jitter: anything, in milliseconds, between the floor and a top that doubles with each failure.
- * @param {number} attempt failures before this one
- * @param {number} random 0 ≤ random < 1
+ * Full jitter: milliseconds between the floor and a top that doubles with each failure.
+ * @param {number} attempt failures before
+ * @param {number} random from 0 to 1
  */
 export const delay = (attempt, random) =>
   FLOOR_MS + random * (Math.min(CEILING_MS, FLOOR_MS * 2 ** (attempt + 1)) - FLOOR_MS);
 
-/**
- * Whether a close code refuses this token. 44xx does; 41xx and every other code mean "come back".
- * @param {number} code
- */
+/** Whether a close code refuses this token; 41xx and all others mean "come back". @param {number} code */
 export const refuses = (code) => code >= 4400 && code < 4500;

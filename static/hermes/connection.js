@@ -6,11 +6,13 @@ import { Refused } from "./credentials.js";
 import { parse } from "./frames.js";
 
 const HANDSHAKE_MS = 15_000; // fetching a token, connecting and being greeted, together
-const LATE_MS = 2_000; // a timer this late was throttled: what has arrived meanwhile may still stand in line
+const LATE_MS = 2_000; // a timer this late was throttled: something may stand in line
 const REFUSALS = 2; // in a row; a third token would not be better
+/** Some of the document's events do not bubble up to the window. */
+export const CAPTURE = { capture: true };
 const EVENTS = ["pagehide", "freeze", "offline", "pageshow", "resume", "online", "visibilitychange"];
 
-/** Keeps one socket open. Its state goes idle → connecting → open, and by way of waiting or offline back again. */
+/** Keeps one socket open; docs/toolkit.md draws its states. */
 export class Connection {
   #attempt = 0;
   #deadlineMs = HANDSHAKE_MS;
@@ -21,6 +23,7 @@ export class Connection {
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {Record<string, any>} */ #timers = {};
   #turn = 0; // of the socket in use: whatever an earlier one still says is void
+  #upgraded = false;
   #wiring;
   /** @type {State} */ state = "idle";
 
@@ -34,14 +37,14 @@ export class Connection {
     if (this.state !== "idle" && this.state !== "closed") return;
     this.#attempt = this.#refusals = this.#returnAt = 0;
     const { host } = this.#wiring;
-    for (const type of EVENTS) host.addEventListener?.(type, this.#noticed, true);
+    for (const type of EVENTS) host.addEventListener?.(type, this.#noticed, CAPTURE);
     void this.#open();
   }
 
   /** Disconnect and stay so. @param {Partial<StateChange>} [why] */
   stop(why = {}) {
     const { host } = this.#wiring;
-    for (const type of EVENTS) host.removeEventListener?.(type, this.#noticed, true);
+    for (const type of EVENTS) host.removeEventListener?.(type, this.#noticed, CAPTURE);
     this.#drop();
     this.#become({ state: "idle", ...why });
   }
@@ -57,6 +60,7 @@ export class Connection {
     this.#drop();
     const turn = this.#turn;
     const { credentials, address, WebSocket } = this.#wiring;
+    this.#upgraded = false;
     this.#become({ state: "connecting" });
     this.#watch(HANDSHAKE_MS);
     try {
@@ -64,12 +68,13 @@ export class Connection {
       if (turn !== this.#turn) return;
       const socket = new WebSocket(address(pass), ["hermes.v1", `hermes.token.${pass.token}`]);
       this.#socket = socket;
+      socket.onopen = () => (this.#upgraded = true);
       socket.onmessage = (event) => turn === this.#turn && this.#arrived(event.data);
       socket.onclose = (event) => turn === this.#turn && this.#ended(event.code, event.reason);
     } catch (error) {
       if (turn !== this.#turn) return;
       const reason = error instanceof Error ? error.message : `${error}`;
-      // No waiting makes a good address or token of a bad one; a fetch that failed may succeed.
+      // Waiting makes no bad address or token good; a fetch that failed may succeed.
       if (error instanceof Refused || error instanceof DOMException) this.stop({ state: "closed", reason });
       else this.#wait({ reason });
     }
@@ -79,11 +84,8 @@ export class Connection {
   #drop() {
     this.#turn += 1;
     for (const timer of Object.values(this.#timers)) this.#wiring.host.clearTimeout(timer);
-    const socket = this.#socket;
+    this.#socket?.close(1000);
     this.#socket = null;
-    if (!socket) return;
-    socket.onmessage = socket.onclose = null;
-    socket.close(1000);
   }
 
   /** @param {unknown} text */
@@ -94,7 +96,7 @@ export class Connection {
     const turn = this.#turn;
     if (frame.kind === "control") this.#obey(frame.type, frame.data);
     onframe(frame);
-    // Only now, so that whoever hears of it finds the position that came with it, and may have disconnected.
+    // Only now: who hears of it finds the position that came with it.
     const greeted = frame.kind === "control" && frame.type === "hermes.hello";
     if (greeted && turn === this.#turn) this.#become({ state: "open" });
   }
@@ -110,7 +112,7 @@ export class Connection {
     if (type === "hermes.expiring") void this.#refresh();
     if (type === "hermes.hello" || type === "hermes.refreshed") {
       credentials.expire(data.expires_in_s);
-      // A fifth of its life early, at most a minute: time to fetch one and to try again.
+      // A fifth of its life early, at most a minute: time for a second try.
       const left = data.expires_in_s;
       if (left > 0) this.#timer("refresh", (left - Math.min(60, left / 5)) * 1000, () => void this.#refresh());
     }
@@ -123,7 +125,7 @@ export class Connection {
       const { token } = await this.#wiring.credentials.get(true);
       if (turn === this.#turn) this.send({ action: "refresh", token });
     } catch (error) {
-      // The connection is good until the token's end; by then the source is asked again, or says that it refuses.
+      // The connection is good until the token's end; then the source is asked again.
       if (error instanceof Refused && turn === this.#turn) this.#wiring.host.clearTimeout(this.#timers.refresh);
     }
   }
@@ -137,19 +139,20 @@ export class Connection {
       this.#refusals += 1;
       if (this.#refusals >= REFUSALS) return this.stop({ state: "closed", code, reason: reason || "refused" });
     }
-    return this.#wait({ code, reason });
+    // Hermes refuses after it has accepted: what ends before is the network's, or a proxy's.
+    return this.#wait({ code, reason: reason || (this.#upgraded ? "" : "unreachable") });
   }
 
   /** @param {Partial<StateChange>} why */
   #wait(why) {
     const { host } = this.#wiring;
     this.#drop();
-    // A server that drains gives each client its own moment to return.
+    // A draining server gives each client its own moment.
     const slot = this.#returnAt - host.Date.now();
     const ms = slot > 0 ? slot : delay(this.#attempt, host.Math.random());
     this.#attempt += 1;
     this.#timer("return", ms, () => void this.#open());
-    // Only a name for the wait: `onLine` is no proof, and a server on this machine answers without a network.
+    // Only a name: a server on this machine answers without a network.
     const state = host.navigator?.onLine === false ? "offline" : "waiting";
     this.#become({ state, retry_in_ms: Math.round(ms), ...why });
   }
@@ -159,13 +162,17 @@ export class Connection {
     const { host } = this.#wiring;
     // A page that is first shown, or left for good.
     if (type.startsWith("page") && !persisted) return;
-    // An open socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
+    // A socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
     if (/hide|freeze|offline/.test(type)) return this.#wait({ reason: type });
-    if (type === "visibilitychange" && host.document?.visibilityState === "hidden") return;
-    if (/waiting|offline/.test(this.state)) {
-      if (host.Date.now() >= this.#returnAt) void this.#open();
-    } else this.#check(true);
+    if (type !== "visibilitychange" || host.document?.visibilityState !== "hidden") this.hasten();
   };
+
+  /** Somebody looks: come back now, but not before the server's moment; see whether the socket lives. */
+  hasten() {
+    if (/waiting|offline/.test(this.state)) {
+      if (this.#wiring.host.Date.now() >= this.#returnAt) void this.#open();
+    } else this.#check(true);
+  }
 
   /** Expect to hear something at least so often. @param {number} deadlineMs */
   #watch(deadlineMs) {
@@ -177,7 +184,7 @@ export class Connection {
   /** End a connection that was silent for too long. @param {boolean} graceful grant what stands in line a moment */
   #check(graceful) {
     const heardAt = this.#heardAt;
-    // A clock set back makes the silence negative; then it is at most counted twice.
+    // A clock set back would make the silence negative.
     const leftMs = this.#deadlineMs - Math.max(0, this.#wiring.host.Date.now() - heardAt);
     if (leftMs > 0) this.#timer("watch", leftMs, () => this.#check(false));
     else if (graceful || -leftMs > LATE_MS) {

@@ -1,15 +1,15 @@
-/** Credentials: the token that a connection shows, fetched when needed and kept while it is good. Used by connection.js. */
+/** Credentials: the token, fetched when needed and kept while it is good. Used by connection.js. */
 /** @import { Pass, TokenSource } from "./types.js" */
 
 const SPARE_MS = 10_000; // a token this close to its end would be refused while it is on its way
 
-/** Thrown by a token function to say that asking again is of no use, e.g. because the user has signed out. */
+/** A token function throws it to say that asking again is of no use: the user has signed out. */
 export class Refused extends Error {}
 
 /**
- * What a JWT says about its bearer; nothing when it is no JWT. Not verified: it only names things here.
+ * What a JWT says about its bearer. Not verified: it only names things here.
  * @param {string} token
- * @returns {Record<string, any>}
+ * @returns {Record<string, any>} empty when it is no JWT
  */
 export function claims(token) {
   try {
@@ -35,8 +35,8 @@ export class Credentials {
   }
 
   /**
-   * @param {boolean} [fresh] ask the source even though the token at hand is good
-   * @returns {Promise<Pass>} rejected with `Refused` when the source has only a token that was refused
+   * @param {boolean} [fresh] ask, although the token at hand is good
+   * @returns {Promise<Pass>} rejected with `Refused` when there is only a token that was refused
    */
   async get(fresh) {
     if (!fresh && this.#pass && this.#now() < this.#until - SPARE_MS) return this.#pass;
@@ -49,10 +49,7 @@ export class Credentials {
     return pass;
   }
 
-  /**
-   * The token at hand is good for so long.
-   * @param {number} [seconds] unless known, until it is refused
-   */
+  /** How long the token at hand is good; unless known, until it is refused. @param {number} [seconds] */
   expire(seconds = Infinity) {
     this.#until = this.#now() + seconds * 1000;
   }

@@ -4,11 +4,7 @@
 /** Only the server may use it: producers and clients that try are refused. */
 export const CONTROL = "hermes.";
 
-/**
- * Tell what a frame is. Never throws: one bad frame must not end the handler.
- * @param {unknown} text
- * @returns {Frame}
- */
+/** Tell what a frame is. Never throws: one bad frame must not end the handler. @param {unknown} text @returns {Frame} */
 export function parse(text) {
   let frame;
   try {

@@ -1,7 +1,7 @@
-/** Hermes: what pages talk to: subscribe, connect, send. Takes frames from connection, asks shown whether they are new. */
-/** @import { Entry, Host, Options, Pass, Subscriber } from "./types.js" */
+/** Hermes: what pages talk to. Takes frames from connection or share, asks shown whether they are new. */
+/** @import { Entry, Listen, Line, Options, Pass, Subscriber, Wiring } from "./types.js" */
 
-import { Connection } from "./connection.js";
+import { CAPTURE, Connection } from "./connection.js";
 import { Credentials, Refused, claims } from "./credentials.js";
 import { CONTROL } from "./frames.js";
 import { positionOf, socketAddress } from "./position.js";
@@ -13,45 +13,55 @@ const RECENT_MS = 10_000;
 
 /**
  * A member's notifications in one room.
- * @template {Record<string, any>} [Messages=Record<string, any>] the data of each message type
+ * @template {Record<string, any>} [Messages=Record<string, any>] each message type's data
  */
 export class Hermes {
   /** Called for an entry that nobody listens to. @type {((message: any, entry: Entry) => void) | null} */
   otherwise = null;
-  /** Everyone who listens; `on` adds to it, and so may the article's pages. @type {Subscriber[]} */
+  /** Who listens; `on` adds to it, and so may the article's pages. @type {Subscriber[]} */
   subscribers = [];
 
-  #connection;
   #host;
   #identity = "";
+  /** @type {Line | undefined} */ #line;
+  #missing = 0;
   #options;
-  /** @type {{ resolve: (entries: Entry[]) => void, reject: (error: Error) => void, timer: any }[]} */ #recent = [];
+  /** @type {Map<string, { resolve: Function, reject: Function, timer: any }>} */ #recent = new Map();
+  #ref = 0;
   /** @type {Shown | null} */ #shown = null;
+  #wanted = false;
+  /** @type {Wiring} */ #wiring;
 
   /** @param {Options} options */
   constructor(options) {
     this.#options = options;
-    this.#host = options.host ?? /** @type {Host} */ (globalThis);
-    if (options.url) new URL(options.url); // a bad address throws here and now
-    this.#connection = new Connection({
-      WebSocket: options.WebSocket ?? globalThis.WebSocket,
-      host: this.#host,
-      credentials: new Credentials(options.token, () => this.#host.Date.now()),
-      address: (pass) => this.#address(pass),
+    const { url, token, WebSocket = globalThis.WebSocket, host = globalThis } = options;
+    this.#host = host;
+    if (url) new URL(url); // a bad address throws here and now
+    this.#wiring = {
+      WebSocket,
+      host,
+      credentials: new Credentials(token, () => host.Date.now()),
+      member: (pass) => this.#member(pass),
+      position: () => this.position,
+      address: (pass) => {
+        const member = this.#become(pass);
+        return socketAddress(pass.url ?? url ?? globalThis.location.origin, member[0], this.position);
+      },
       onframe: (frame) => {
         if (frame.kind === "entry") this.#take(frame.entry);
         else if (frame.kind === "control") this.#obey(frame.type, frame.data);
       },
       onstate: (change) => {
-        if (change.state !== "open") this.#giveUpRecent();
+        if (change.state !== "open") for (const ref of this.#recent.keys()) this.#answer({ ref });
         this.#tell(`${CONTROL}state`, change);
       },
-    });
+    };
   }
 
   /** Where the connection stands: idle, connecting, open, waiting, offline or closed. */
   get state() {
-    return this.#connection.state;
+    return this.#line?.state ?? "idle";
   }
 
   /** The last entry that this page has handled; null before the first connection. */
@@ -59,103 +69,105 @@ export class Hermes {
     return this.#shown?.position ?? null;
   }
 
-  /** Connect, and stay connected through everything but a refusal. */
+  /** Under which name this tab shares a socket, and whether it leads; null without sharing. */
+  get sharing() {
+    return this.#line?.sharing ?? null;
+  }
+
+  /** Connect, and stay connected until refused. */
   connect() {
-    this.#host.addEventListener?.("pagehide", this.#flush, true);
-    this.#connection.start();
+    const host = this.#host;
+    host.addEventListener?.("pagehide", this.#flush, CAPTURE);
+    this.#wanted = true;
+    /** @param {new (wiring: Wiring) => Line} Kind */
+    const start = (Kind) => this.#wanted && (this.#line ??= new Kind(this.#wiring)).start();
+    if (this.#line || this.#options.share === false || !host.navigator?.locks || !host.BroadcastChannel) start(Connection);
+    else import("./share.js").then(({ Share }) => start(Share), () => start(Connection));
   }
 
   /** Let go of the connection; `connect` goes on from the same position. */
   disconnect() {
+    this.#wanted = false;
     this.#flush();
-    this.#connection.stop();
+    this.#line?.stop();
   }
 
   /** Let go of the connection and of every subscriber. */
   close() {
     this.disconnect();
-    this.#host.removeEventListener?.("pagehide", this.#flush, true);
+    this.#host.removeEventListener?.("pagehide", this.#flush, CAPTURE);
     this.subscribers.length = 0;
     this.otherwise = null;
   }
 
-  /**
-   * Listen to the messages of a type; to all of them with `*`; to what the connection does with `hermes.state`,
-   * `hermes.hello`, `hermes.recovered`, `hermes.lost`, `hermes.gap`, `hermes.error`, `hermes.goodbye`.
-   * @template {keyof Messages & string} Type
-   * @param {Type | "*"} type
-   * @param {(data: Messages[Type], entry: Entry) => void} callback gets the message's data (with `*` the whole
-   *   message) and the entry
-   * @returns {() => void} ends it
-   */
-  on(type, callback) {
+  /** Listen to the messages of a type, to all of them (`*`), or to an event (`hermes.…`). @type {Listen<Messages>} */
+  on = (type, callback) => {
     const subscriber = { type, callback };
     this.subscribers.push(subscriber);
     return () => {
       const at = this.subscribers.indexOf(subscriber);
       if (at >= 0) this.subscribers.splice(at, 1);
     };
-  }
+  };
 
-  /**
-   * Listen once.
-   * @template {keyof Messages & string} Type
-   * @param {Type | "*"} type
-   * @param {(data: Messages[Type], entry: Entry) => void} callback
-   * @returns {() => void} ends it before
-   */
-  once(type, callback) {
-    const end = this.on(type, (data, entry) => {
+  /** Listen once. @type {Listen<Messages>} */
+  once = (type, callback) => {
+    const end = this.on(type, (...about) => {
       end();
-      callback(data, entry);
+      callback(...about);
     });
     return end;
-  }
+  };
 
   /**
-   * Send to our own room. `hermes.sent` tells that it was accepted, `hermes.error` that it was not.
+   * Send to our own room; `hermes.sent` or `hermes.error` answers.
    * @param {any} data by custom `{type, data}`
-   * @returns {boolean} false when there is no open connection
+   * @returns {boolean} false without an open connection
    */
   send(data) {
-    return this.#connection.send({ action: "sendMessage", data });
+    return !!this.#line?.send({ action: "sendMessage", data });
   }
 
   /**
-   * Ask for the room's last entries; they are handed to the caller and not dispatched.
+   * The room's last entries, oldest first; they are not dispatched. Rejected when the connection closes.
    * @param {number} [limit]
-   * @returns {Promise<Entry[]>} oldest first; rejected when the connection is, or gets, closed
+   * @returns {Promise<Entry[]>}
    */
   recent(limit = 50) {
     return new Promise((resolve, reject) => {
-      if (this.state !== "open") return reject(new Error("Hermes is not connected."));
-      const timer = this.#host.setTimeout(() => this.#giveUpRecent(), RECENT_MS);
-      this.#recent.push({ resolve, reject, timer });
-      this.#connection.send({ action: "recent", limit });
+      const ref = `${(this.#ref += 1)}`;
+      const timer = this.#host.setTimeout(() => this.#answer({ ref }), RECENT_MS);
+      this.#recent.set(ref, { resolve, reject, timer });
+      if (!this.#line?.send({ action: "recent", limit, ref })) this.#answer({ ref, message: "Hermes is not connected." });
     });
   }
 
-  /** @param {Pass} pass */
-  #address(pass) {
-    const { stage, url, room, position, storage } = this.#options;
-    const said = claims(pass.token);
-    const at = pass.stage ?? stage;
-    const identity = [at, `${said.room_id ?? pass.room_id ?? room ?? ""}`, `${said.user_id ?? pass.user_id ?? ""}`];
-    if (this.#identity !== `${identity}`) {
-      // The rendered position belongs to the member the page was rendered for: the first one.
-      const rendered = this.#identity ? null : positionOf(position);
-      this.#flush();
-      this.#shown = new Shown(storage, identity, rendered);
-      this.#identity = `${identity}`;
-    }
-    return socketAddress(pass.url ?? url ?? globalThis.location.origin, at, this.position);
+  /** Stage, room and user, as far as they are known. @param {Partial<Pass>} pass */
+  #member(pass) {
+    const { stage, room = "", user = "" } = this.#options;
+    const said = claims(`${pass.token}`);
+    return [pass.stage ?? stage, `${said.room_id ?? pass.room_id ?? room}`, `${said.user_id ?? pass.user_id ?? user}`];
+  }
+
+  /** Go on where this member was. @param {Partial<Pass>} pass */
+  #become(pass) {
+    const member = this.#member(pass);
+    if (this.#identity === `${member}`) return member;
+    // The rendered position is the first member's.
+    const rendered = this.#identity ? null : positionOf(this.#options.position);
+    this.#flush();
+    this.#shown = new Shown(this.#options.storage, member, rendered);
+    this.#identity = `${member}`;
+    return member;
   }
 
   /** @param {Entry} entry */
   #take(entry) {
+    const missed = this.#missing > 0;
+    if (missed) this.#missing -= 1;
     if (!this.#shown?.take(entry)) return;
-    const named = this.#tell(entry.data?.type, entry.data?.data, entry);
-    const all = this.#tell("*", entry.data, entry);
+    const named = this.#tell(entry.data?.type, entry.data?.data, entry, missed);
+    const all = this.#tell("*", entry.data, entry, missed);
     if (!named && !all) this.otherwise?.(entry.data, entry);
   }
 
@@ -163,36 +175,35 @@ export class Hermes {
   #obey(type, data) {
     const position = positionOf(data);
     if (position && this.#shown) {
-      // hello, lost and gap say from where delivery goes on; the others only how far it has come.
-      if (/hello|lost|gap/.test(type)) this.#shown.adopt(position);
+      // A loss or a fresh start says from where it goes on; the others only how far it has come.
+      if (/lost|gap|fresh/.test(type + data.status)) this.#shown.adopt(position);
       else this.#shown.advance(position);
     }
-    if (type === `${CONTROL}recent`) {
-      const asked = this.#recent.shift();
-      this.#host.clearTimeout(asked?.timer);
-      asked?.resolve(Array.isArray(data.entries) ? data.entries : []);
-    }
+    if (type === `${CONTROL}hello`) this.#missing = data.replayed;
+    if (data.ref) this.#answer(data);
     this.#tell(type, data);
     if (type === `${CONTROL}hello` && data.status !== "fresh") this.#tell(CONTROL + data.status, data);
   }
 
-  #giveUpRecent() {
-    for (const { reject, timer } of this.#recent.splice(0)) {
-      this.#host.clearTimeout(timer);
-      reject(new Error("Hermes got no answer."));
-    }
+  /** Settle what `recent` has promised. @param {Record<string, any>} data */
+  #answer({ ref, entries, message = "Hermes got no answer." }) {
+    const asked = this.#recent.get(ref);
+    this.#recent.delete(ref);
+    this.#host.clearTimeout(asked?.timer);
+    if (Array.isArray(entries)) asked?.resolve(entries);
+    else asked?.reject(new Error(message));
   }
 
   #flush = () => this.#shown?.flush();
 
-  /** Tell who listens, if anyone does. @param {string} type @param {any} data @param {Entry} [entry] */
-  #tell(type, data, entry) {
-    // An entry never passes for an event of ours, whatever its producer called it.
+  /** Tell who listens, if anyone does. @param {any[]} about type, data, entry, missed */
+  #tell(...[type, data, entry, missed]) {
+    // No entry passes for an event of ours.
     if (typeof type !== "string" || (entry && type.startsWith(CONTROL))) return false;
     const listening = this.subscribers.filter((subscriber) => subscriber?.type === type);
     for (const { callback } of listening) {
       try {
-        callback(data, entry);
+        callback(data, entry, missed);
       } catch (error) {
         // One failing subscriber must not stop the others, and must not go unseen.
         (globalThis.reportError ?? console.error)(error);

@@ -62,8 +62,8 @@ export function start() {
   const config = JSON.parse(element.textContent ?? "");
   const toasts = new Toasts();
   new ToastView(toasts);
-  const { url, stage, room, position } = config;
-  const hermes = Object.assign(new Hermes({ url, stage, room, position, token: tokenSource(config) }), { toasts });
+  const { url, stage, room, user_id: user, position } = config;
+  const hermes = Object.assign(new Hermes({ url, stage, room, user, position, token: tokenSource(config) }), { toasts });
   for (const kind of KINDS) hermes.on(kind, (data) => toasts.show(kind, contentOf(data)));
   // Pages may have put their subscribers here before this module came: `(window.hermes ??= {subscribers: []})`.
   const early = /** @type {any} */ (window).hermes?.subscribers;

@@ -1,11 +1,7 @@
 /** Position: where this page stands in its room's history. Pure; used by shown.js and hermes.js. */
 /** @import { Position } from "./types.js" */
 
-/**
- * Read a position out of anything; null when it holds none.
- * @param {any} value a control frame's data, a stored or a rendered position
- * @returns {Position | null}
- */
+/** The position in anything, if it holds one. @param {any} value @returns {Position | null} */
 export function positionOf(value) {
   const { epoch, seq, id } = value ?? {};
   if (typeof epoch !== "string" || !epoch || !Number.isSafeInteger(seq) || seq < 0) return null;
@@ -13,10 +9,10 @@ export function positionOf(value) {
 }
 
 /**
- * Compose a socket's address.
+ * A socket's address.
  * @param {string} url ws(s):// or http(s)://, of a host or already of `/ws/<stage>`
  * @param {string} stage
- * @param {Position | null} position resume after it; null for entries from now on
+ * @param {Position | null} position to resume after; null: from now on
  */
 export function socketAddress(url, stage, position) {
   const address = new URL(url);

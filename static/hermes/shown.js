@@ -1,5 +1,5 @@
-/** Shown: what this tab has dispatched, kept so that reload and navigation lose and repeat nothing. Used by hermes.js. */
-/** @import { Position, Store } from "./types.js" */
+/** Shown: what this tab has dispatched, also before a reload or on another page. Used by hermes.js. */
+/** @import { Options, Position } from "./types.js" */
 
 import { positionOf } from "./position.js";
 
@@ -15,23 +15,20 @@ export class Shown {
   /** @type {Position | null} */ position;
 
   /**
-   * @param {Store | null | undefined} store sessionStorage unless given; null keeps nothing beyond this page
+   * @param {Options["storage"]} store
    * @param {string[]} identity stage, room and user: nobody goes on from somebody else's position
-   * @param {Position | null} rendered the room's position when the page was rendered. A stored one wins, even an
-   *   older one: what was sent between it and the rendering has not been shown.
+   * @param {Position | null} rendered A stored one wins, even an older one: what came in between has not been shown.
    */
   constructor(store, identity, rendered) {
     this.#store = store;
     this.#name = JSON.stringify(identity);
     this.position = positionOf(this.#read("position")) ?? rendered;
+    if (this.position) this.adopt(this.position); // the next rendered one comes too late
     const ids = this.#read("ids");
     this.#ids = new Set(Array.isArray(ids) ? ids : []);
   }
 
-  /**
-   * Take an entry for dispatch; false when it was dispatched before.
-   * @param {Position} entry
-   */
+  /** Take an entry for dispatch; false when it was dispatched before. @param {Position} entry */
   take({ epoch, seq, id }) {
     if (this.position?.epoch === epoch && seq <= this.position.seq) return false;
     const ids = this.#ids;
@@ -46,30 +43,24 @@ export class Shown {
     return true;
   }
 
-  /**
-   * Go on from where the server says, even where that is lower.
-   * @param {Position} position
-   */
+  /** Go on from where the server says, even where that is lower. @param {Position} position */
   adopt(position) {
     this.position = position;
     this.#write("position", position);
   }
 
-  /**
-   * Move on past what was not for us; never back.
-   * @param {Position} next
-   */
+  /** Move on past what was not for us; never back. @param {Position} next */
   advance(next) {
     if (this.position?.epoch === next.epoch && next.seq > this.position.seq) this.adopt(next);
   }
 
-  /** Write the ids down. Not done for every entry: they matter only after a lost history, and are 40 KB. */
+  /** Write the ids down. Not for every entry: they matter only after a lost history, and are 40 KB. */
   flush() {
     if (this.#stale) this.#write("ids", [...this.#ids]);
     this.#stale = false;
   }
 
-  /** Called where it may throw: some browsers forbid to look at it. */
+  /** It may throw: some browsers forbid to look at it. */
   #storage() {
     return this.#store === undefined ? sessionStorage : this.#store;
   }
@@ -88,7 +79,7 @@ export class Shown {
     try {
       this.#storage()?.setItem(`hermes:${what}:${this.#name}`, JSON.stringify(value));
     } catch {
-      this.#store = null; // full or forbidden: from now on this page alone remembers
+      this.#store = null; // full or forbidden: this page alone remembers
     }
   }
 }

@@ -202,10 +202,11 @@ export class FakeServer {
   #hear(connection, frame) {
     connection.received.push(frame);
     const { expires_in_s } = this.about;
-    if (frame.action === "sendMessage") connection.control("sent", { id: this.publish(frame.data).id });
+    const ref = frame.ref && { ref: frame.ref };
+    if (frame.action === "sendMessage") connection.control("sent", { id: this.publish(frame.data).id, ...ref });
     else if (frame.action === "refresh") connection.control("refreshed", { expires_in_s });
-    else if (frame.action === "recent") connection.control("recent", { entries: this.history.slice(-frame.limit) });
-    else connection.control("error", { code: "unknown_action", message: "The action is unknown." });
+    else if (frame.action === "recent") connection.control("recent", { ...ref, entries: this.history.slice(-frame.limit) });
+    else connection.control("error", { code: "unknown_action", message: "The action is unknown.", ...ref });
   }
 }
 
@@ -216,7 +217,7 @@ export class FakeHost extends EventTarget {
   #order = 0;
   Date = { now: () => this.#now };
   Math = { random: () => 0.5 };
-  document = { visibilityState: "visible" };
+  document = { visibilityState: "visible", hasFocus: () => false };
   navigator = { onLine: true };
 
   /**

@@ -20,6 +20,15 @@ test("the core is at most 8 KiB, with toasts at most 16 KiB", () => {
   assert.ok(gzipped([...CORE, ...TOASTS]) <= 16 * 1024, `${gzipped([...CORE, ...TOASTS])} bytes`);
 });
 
+test("the sharing, which is loaded apart, weighs what the documents say", () => {
+  const text = readFileSync(new URL("../../docs/toolkit.md", import.meta.url), "utf8");
+  const [, share, beside, showing] = text.match(/`share\.js` is ([\d.]+) KiB \(([\d.]+) KiB[\s\S]*?`showing\.js` is ([\d.]+) KiB/) ?? [];
+  assert.ok(gzipped(["share.js"]) <= Number(share) * 1024, `${gzipped(["share.js"])} bytes`);
+  const more = gzipped([...CORE, "share.js"]) - gzipped(CORE);
+  assert.ok(more <= Number(beside) * 1024, `${more} bytes`);
+  assert.ok(gzipped(["showing.js"]) <= Number(showing) * 1024, `${gzipped(["showing.js"])} bytes`);
+});
+
 test("every import names a file beside it, with its .js, and nothing else", () => {
   for (const name of readdirSync(HERMES).filter((each) => each.endsWith(".js"))) {
     const imports = [...read(name).matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map(([, path]) => path);
@@ -47,5 +56,5 @@ test("the core needs no browser to be imported, and no module that it does not n
 test("the package exports the same files", () => {
   const { exports, dependencies } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   assert.equal(dependencies, undefined);
-  for (const path of Object.values(exports)) assert.ok(readFileSync(new URL(`../../${path}`, import.meta.url)));
+  for (const path of Object.values(exports)) assert.ok(readFileSync(new URL(`../../${path.default ?? path}`, import.meta.url)));
 });

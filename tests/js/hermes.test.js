@@ -229,6 +229,16 @@ test("a stored position wins over the rendered one, although that is newer", asy
   assert.deepEqual(second.heard, ["between the pages"]);
 });
 
+test("a page on which nothing came leaves its rendered position to the next one", async () => {
+  const server = new FakeServer();
+  server.publish(info("before"));
+  const first = await connectedAlice({ server, position: server.head });
+  first.hermes.disconnect();
+  server.publish(info("between the pages"));
+  const second = await nextPage(first, { position: server.head });
+  assert.deepEqual(second.heard, ["between the pages"]);
+});
+
 test("another member in the same tab does not go on from the first one's position", async () => {
   const first = await connectedAlice();
   first.server.publish(info(1));

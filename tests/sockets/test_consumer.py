@@ -137,6 +137,17 @@ async def test_recent_entries_come_on_request(serving: Serving) -> None:
         assert [entry["seq"] for entry in (await control(alice, "recent"))["entries"]] == [2, 3]
 
 
+async def test_what_a_client_asks_is_answered_under_its_own_ref(serving: Serving) -> None:
+    async with serving.connect(serving.token()) as alice:
+        await control(alice, "hello")
+        await say(alice, {"action": "recent", "ref": "b.2"})
+        assert (await control(alice, "recent"))["ref"] == "b.2"
+        await say(alice, {"action": "sendMessage", "data": "hi", "ref": "a.1"})
+        assert (await control(alice, "sent"))["ref"] == "a.1"
+        await say(alice, {"action": "refresh", "token": "false", "ref": "c.3"})
+        assert (await control(alice, "error"))["ref"] == "c.3"
+
+
 async def test_a_token_is_refreshed_in_place(serving: Serving) -> None:
     async with serving.connect(serving.token(ttl=100)) as alice:
         await control(alice, "hello")

@@ -38,9 +38,11 @@ def made(name: str) -> bytes:
     if name in {"lost", "gap"}:
         return protocol.missing(name, Lost(data["reason"]), data["from"], data["to"], position)
     if name == "error":
-        return protocol.error(data["code"], data["message"])
+        return protocol.error(data["code"], data["message"], data.get("ref", ""))
     if name == "recent":
-        return protocol.recent([json.dumps(entry, ensure_ascii=False).encode() for entry in data["entries"]])
+        return protocol.recent(
+            [json.dumps(entry, ensure_ascii=False).encode() for entry in data["entries"]], data["ref"]
+        )
     return protocol.control(name, data)
 
 
@@ -66,8 +68,28 @@ def test_what_clients_say_is_understood() -> None:
     }
     assert said["send_message"] == SendMessage(json.dumps(golden("client_send_message")["data"], separators=(",", ":")))
     assert said["refresh"] == Refresh(golden("client_refresh")["token"])
-    assert said["recent"] == Recent(golden("client_recent")["limit"])
+    assert said["recent"] == Recent(50, ref="1")
     assert protocol.parse_client_frame('{"action":"recent"}') == Recent(50)
+
+
+@pytest.mark.parametrize(
+    "action", ['"recent","limit":0', '"shout"', '"sendMessage"', '"refresh"', '"sendMessage","data":NaN']
+)
+def test_an_answer_names_the_frame_that_it_answers(action: str) -> None:
+    with pytest.raises(ClientError) as raised:
+        protocol.parse_client_frame(f'{{"ref":"tab.7","action":{action}}}')
+    # A frame that cannot be read has no ref either.
+    assert raised.value.ref == ("" if "NaN" in action else "tab.7")
+
+
+@pytest.mark.parametrize("ref", [7, None, ["x"], "x" * 65])
+def test_a_ref_that_is_no_short_text_is_as_good_as_none(ref: object) -> None:
+    assert protocol.parse_client_frame(json.dumps({"action": "recent", "ref": ref})) == Recent(50)
+
+
+def test_without_a_ref_none_is_answered() -> None:
+    assert protocol.error("x", "y") == b'{"data":{"type":"hermes.error","data":{"code":"x","message":"y"}}}'
+    assert protocol.recent([]) == b'{"data":{"type":"hermes.recent","data":{"entries":[]}}}'
 
 
 @pytest.mark.parametrize(
