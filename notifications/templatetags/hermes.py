@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # Named in the page, so that the browser fetches them at once and not one import after the other.
 _MODULES = (
     *("hermes", "connection", "credentials", "shown", "frames", "position", "backoff"),
-    *("toasts", "toast_view"),
+    *("toasts", "content", "toast_view", "strings", "drawing", "swipe"),
 )
 
 

@@ -1,7 +1,7 @@
 /** The demo page: shows the connection, the room's last entries, and how long the form's message took. Uses page.js. */
 
 import { hermes } from "../hermes/page.js";
-import { KINDS, contentOf } from "../hermes/toasts.js";
+import { KINDS, contentOf } from "../hermes/content.js";
 
 /** @typedef {import("../hermes/types.js").Entry} Entry */
 
