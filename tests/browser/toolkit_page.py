@@ -32,7 +32,7 @@ const hermes = new Hermes({ url: "ws://app.test", stage: "development", token: "
 const toasts = new Toasts(options.toasts);
 const view = new ToastView(toasts, options.view);
 const place = document.querySelector("[data-hermes-bell]");
-const bell = new Bell(hermes, { name: "alice", place, ...options.bell });
+const bell = new Bell(hermes, { name: "alice", place, toasts, ...options.bell });
 toasts.onlist = () => bell.open();
 for (const kind of KINDS) hermes.on(kind, (_data, entry) => toasts.showEntries([entry]));
 Object.assign(window, { hermes, server, toasts, view, bell });
