@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,14 @@ SENT = [
     },
 ]
 
+ARABIC = [
+    {"type": "info", "data": {"title": "وصل الطلب 5075", "text": "فاندلاي للصناعات · 6 حواسيب محمولة"}},
+    {"type": "success", "data": {"title": "تم دفع الفاتورة 118", "text": "غلوبكس · 1240 يورو", "link": "/guide/"}},
+    {"type": "warning", "data": {"title": "بقيت 3 شاشات فقط", "text": "يحتاج الطلب 5071 إلى 12 منها قبل يوم الجمعة."}},
+    {"type": "warning", "data": {"title": "بقيت 3 شاشات فقط", "text": "يحتاج الطلب 5071 إلى 12 منها قبل يوم الجمعة."}},
+    {"type": "danger", "data": {"title": "رُفض الدفع", "text": "أمبريلا · الفاتورة 103", "actions": [{"label": "أعد المحاولة", "name": "retry"}]}},
+]
+
 
 def settle(page: Page) -> None:
     page.wait_for_function("() => document.getAnimations().every((each) => each.animationName === 'hermes-time')")
@@ -51,7 +61,7 @@ def test_the_demo_page_as_a_picture(signed_in: SignIn, hermes: Hermes, look: str
     page.evaluate("() => hermes.toasts.clear()")
     if look == "rtl":
         page.evaluate("() => { document.documentElement.dir = 'rtl'; }")
-    for message in SENT:
+    for message in ARABIC if look == "rtl" else SENT:
         seq = page.evaluate("() => hermes.position.seq")
         hermes.send("acme", message)
         page.wait_for_function("(seq) => hermes.position.seq > seq", arg=seq)
@@ -63,6 +73,68 @@ def test_the_demo_page_as_a_picture(signed_in: SignIn, hermes: Hermes, look: str
     picture = Path(FOLDER or tmp_path) / f"demo-{look}.png"
     page.screenshot(path=picture)
     assert picture.stat().st_size > 20_000
+
+
+# What happens in the moving one, by the millisecond: an expression for the page.
+def _toast(kind: str, title: str, text: str, extra: str = "") -> str:
+    return f"hermes.toasts.show('{kind}', {{title: '{title}', text: '{text}'{extra}}})"
+
+
+_MISSED = ["Order 5076 has come in", "Invoice 2026-119 is paid", "Order 5071 has been shipped", "Bob has joined the team"]
+SCENES = {
+    200: _toast("info", "Order 5075 has come in", "Vandelay Industries · 6 laptops, €8,940.00"),
+    1000: _toast("success", "Invoice 2026-118 is paid", "Globex GmbH · €1,240.00", ", link: '/guide/'"),
+    1800: _toast("warning", "Only 3 monitors left", "Order 5071 needs 12 of them by Friday."),
+    2500: _toast("warning", "Only 3 monitors left", "Order 5071 needs 12 of them by Friday."),
+    3000: _toast("warning", "Only 3 monitors left", "Order 5071 needs 12 of them by Friday."),
+    3600: _toast(
+        "danger",
+        "The payment was declined",
+        "Umbrella AG · invoice 2026-103, €760.00",
+        ", actions: [{label: 'Try again', name: 'retry'}, {label: 'Write to them', link: '/guide/'}]",
+    ),
+    5000: "document.querySelector('.hermes-toast:last-child .hermes-toast__action').click()",
+    5600: "hermes.toasts.showEntries(MISSED, {away: true})".replace(
+        "MISSED",
+        str([{"data": {"type": "info", "data": {"title": title}}} for title in [*_MISSED, *_MISSED[:3]]]),
+    ),
+    7000: "[...document.querySelectorAll('.hermes-toast button')].find((each) => each.textContent === 'Show all').click()",
+}
+END_MS, FRAME_MS, SLOWER = 8800, 80, 8
+
+
+@pytest.mark.skipif(not FOLDER, reason="PICTURES names no folder: the moving picture takes a minute and Pillow")
+def test_the_toasts_in_motion(signed_in: SignIn, hermes: Hermes) -> None:
+    image = pytest.importorskip("PIL.Image")
+    page = signed_in("alice", viewport={"width": 1180, "height": 800}, reduced_motion="no-preference")
+    for n in range(3):
+        hermes.send("acme", SENT[n % 2])
+    page.wait_for_timeout(1500)
+    page.evaluate("() => hermes.toasts.clear()")
+    page.get_by_role("button", name="Notifications").click()
+    page.get_by_role("button", name="Mark all read").click()
+    page.keyboard.press("Escape")
+    # The page's clock goes on by a frame at a time, and what moves does so as much slower as a picture takes.
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("() => Date.now() + 1000"))
+    session = page.context.new_cdp_session(page)
+    session.send("Animation.enable")
+    session.send("Animation.setPlaybackRate", {"playbackRate": 1 / SLOWER})
+    frames = []
+    scenes = sorted(SCENES.items())
+    start = time.monotonic()
+    for at in range(0, END_MS, FRAME_MS):
+        while scenes and scenes[0][0] <= at:
+            page.evaluate(f"() => {{ {scenes.pop(0)[1]}; }}")
+        page.clock.run_for(FRAME_MS)
+        time.sleep(max(0.0, start + at * SLOWER / 1000 - time.monotonic()))
+        frame = image.open(BytesIO(page.screenshot())).convert("RGB")
+        frames.append(frame.resize((826, 560), image.Resampling.LANCZOS))
+    first, *rest = frames
+    durations = [FRAME_MS] * (len(frames) - 1) + [1600]
+    picture = Path(FOLDER or "") / "toasts.webp"
+    first.save(picture, save_all=True, append_images=rest, duration=durations, loop=0, quality=62, method=6, minimize_size=True)
+    assert picture.stat().st_size < 600_000
 
 
 def test_every_picture_is_there_and_small_enough_for_a_page() -> None:
