@@ -1,5 +1,5 @@
 /** Bell: the room's recent entries in a panel, and how many of them are unread in this browser. Fetched by page.js. */
-/** @import { BellOptions } from "./toast_types.js" */
+/** @import { BellOptions, BellWords, Strings } from "./toast_types.js" */
 /** @import { Entry } from "./types.js" */
 
 import { KINDS, contentOf } from "./content.js";
@@ -7,10 +7,11 @@ import { anchor, button, element } from "./drawing.js";
 import { ReadMarks } from "./read_marks.js";
 import { STRINGS, count } from "./strings.js";
 
+/** @type {Strings & BellWords} */
 export const BELL_STRINGS = {
   ...STRINGS,
   recent: "Notifications",
-  /** @type {import("./toast_types.js").Plural} */ unread: { other: "{n} unread" },
+  unread: { other: "{n} unread" },
   read: "Mark all read",
   nothing: "Nothing yet. What is sent to this room shows here.",
   unreachable: "Not connected. The list comes when we are back.",

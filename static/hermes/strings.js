@@ -1,8 +1,8 @@
 /** Strings: every word that toasts and bell say, in one object that a page replaces to speak its reader's language. Pure. */
-/** @import { Plural } from "./toast_types.js" */
+/** @import { Strings } from "./toast_types.js" */
 
+/** @type {Strings} */
 export const STRINGS = {
-  /** of these words: for plurals, numbers and times */
   locale: "en",
   region: "Notifications",
   info: "Information",
@@ -14,9 +14,9 @@ export const STRINGS = {
   open: "Open",
   clear: "Clear all",
   list: "Show all",
-  /** @type {Plural} */ away: { other: "{n} while you were away" },
-  /** @type {Plural} */ more: { other: "{n} more" },
-  /** @type {Plural} */ flood: { one: "{n} more notification", other: "{n} more notifications" },
+  away: { other: "{n} while you were away" },
+  more: { other: "{n} more" },
+  flood: { one: "{n} more notification", other: "{n} more notifications" },
 };
 
 /** A number of things, in the words for it. @param {any} strings @param {string} name @param {number} n */

@@ -1,4 +1,7 @@
-/** Toast types: the shapes that toasts and bell share, for people and for tsc. No module loads this one. */
+/**
+ * Toast types: the shapes that toasts and bell share, for people and for tsc. No module loads this one, and it names none
+ * but types.js: hashed file names cannot go in a circle.
+ */
 
 /** @typedef {"info" | "success" | "warning" | "danger" | "custom"} Kind */
 
@@ -63,7 +66,32 @@
 
 /** @typedef {Partial<Record<Intl.LDMLPluralRule, string>> & { other: string }} Plural by the language's own categories */
 
-/** @typedef {typeof import("./strings.js").STRINGS} Strings */
+/**
+ * @typedef {object} Strings every word that toasts say
+ * @property {string} locale of these words: for plurals, numbers and times
+ * @property {string} region what the toasts' region is called
+ * @property {string} info
+ * @property {string} success
+ * @property {string} warning
+ * @property {string} danger
+ * @property {string} custom
+ * @property {string} close
+ * @property {string} open a link without words of its own
+ * @property {string} clear all toasts
+ * @property {string} list what a digest opens
+ * @property {Plural} away a digest of what was missed
+ * @property {Plural} more how many wait
+ * @property {Plural} flood a digest of what there was no room for
+ */
+
+/**
+ * @typedef {object} BellWords what the bell says besides
+ * @property {string} recent the panel, and the button
+ * @property {Plural} unread
+ * @property {string} read mark all read
+ * @property {string} nothing an empty list
+ * @property {string} unreachable an empty list without a connection
+ */
 
 /**
  * @typedef {object} ViewOptions
@@ -74,9 +102,9 @@
 /**
  * @typedef {object} BellOptions
  * @property {string} name whose read marks: one for each member of a room, e.g. stage, room and user
- * @property {import("./toasts.js").Toasts} [toasts] cleared when the list opens
+ * @property {{ clear(): void }} [toasts] cleared when the list opens
  * @property {Element | null} [place] where the button stands; without one there is only the panel
- * @property {Partial<typeof import("./bell.js").BELL_STRINGS>} [strings] in the reader's language
+ * @property {Partial<Strings & BellWords>} [strings] in the reader's language
  * @property {number} [limit] how many entries the list holds
  * @property {import("./types.js").Store | null} [storage] where the marks are kept; localStorage unless given
  * @property {string} [styles] the address of bell.css, for pages that have not loaded it

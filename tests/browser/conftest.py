@@ -59,7 +59,16 @@ def alice(signed_in: SignIn) -> Page:
 
 
 Toolkit = Callable[..., Page]
-CONTEXT = ("viewport", "color_scheme", "reduced_motion", "forced_colors", "has_touch", "device_scale_factor", "locale", "contrast")
+CONTEXT = (
+    "viewport",
+    "color_scheme",
+    "reduced_motion",
+    "forced_colors",
+    "has_touch",
+    "device_scale_factor",
+    "locale",
+    "contrast",
+)
 
 
 @pytest.fixture

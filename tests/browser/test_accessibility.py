@@ -1,4 +1,4 @@
-"""What axe-core finds: nothing, in light and dark, from left to right and back, wide and narrow, on page and toolkit."""
+"""What axe-core finds: nothing, in light and dark, from left to right and back, wide and narrow."""
 
 from __future__ import annotations
 
@@ -22,9 +22,18 @@ LOOKS = {
     "more contrast": {"contrast": "more"},
 }
 CONTENT = [
-    ("info", {"title": "Order 5071 has been shipped", "text": "Initech, 3 parcels", "link": "/x", "link_text": "Track it"}),
+    (
+        "info",
+        {"title": "Order 5071 has been shipped", "text": "Initech, 3 parcels", "link": "/x", "link_text": "Track it"},
+    ),
     ("success", {"title": "Invoice 2026-118 is paid", "text": "Globex GmbH · 1,240.00 €"}),
-    ("warning", {"title": "Disk 90 % full", "actions": [{"label": "Free space", "name": "free"}, {"label": "More", "link": "/d"}]}),
+    (
+        "warning",
+        {
+            "title": "Disk 90 % full",
+            "actions": [{"label": "Free space", "name": "free"}, {"label": "More", "link": "/d"}],
+        },
+    ),
     ("danger", {"title": "Restore failed", "text": "db-primary"}),
     ("custom", {"title": "Bob has joined", "icon": "👋"}),
     ("info", "A text alone"),
@@ -40,7 +49,8 @@ def judge(page: Page) -> None:
             const {violations, passes} = await axe.run({
                 runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
             });
-            const brief = violations.flatMap(({id, nodes}) => nodes.map(({html, failureSummary}) => `${id}: ${html} ${failureSummary}`));
+            const tell = (id, {html, failureSummary}) => `${id}: ${html} ${failureSummary}`;
+            const brief = violations.flatMap(({id, nodes}) => nodes.map((node) => tell(id, node)));
             return {brief, rules: passes.map(({id}) => id)};
         }"""
     )
@@ -57,7 +67,12 @@ def settle(page: Page) -> None:
 def test_axe_finds_nothing_in_toasts_digest_and_bell(toolkit: Toolkit, look: str) -> None:
     page = toolkit(**LOOKS[look], toasts={"limit": 5})
     page.evaluate(
-        "(all) => { for (const [type, data] of [...all, all[2]]) server.publish({type, data: {...Object(data), ...(typeof data === 'string' && {text: data}), lasts_ms: 0}}); }",
+        """(all) => {
+            for (const [type, data] of [...all, all[2]]) {
+                const content = typeof data === "string" ? {text: data} : data;
+                server.publish({type, data: {...content, lasts_ms: 0}});
+            }
+        }""",
         CONTENT,
     )
     expect(page.locator(".hermes-toast")).to_have_count(5)

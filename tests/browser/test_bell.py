@@ -17,7 +17,9 @@ BADGE = ".hermes-bell__badge"
 
 
 def publish(page: Page, *titles: str, kind: str = "info") -> None:
-    page.evaluate("([kind, titles]) => titles.forEach((title) => server.publish({type: kind, data: {title}}))", [kind, titles])
+    page.evaluate(
+        "([kind, titles]) => titles.forEach((title) => server.publish({type: kind, data: {title}}))", [kind, titles]
+    )
 
 
 def bell(page: Page, name: str = "") -> None:
@@ -143,7 +145,9 @@ def test_the_panel_is_inside_the_page(toolkit: Toolkit, direction: str, width: i
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
-def test_the_digest_of_an_embedded_page_fetches_the_list_when_it_is_asked_for(signed_in: SignIn, hermes: Hermes) -> None:
+def test_the_digest_of_an_embedded_page_fetches_the_list_when_it_is_asked_for(
+    signed_in: SignIn, hermes: Hermes
+) -> None:
     page = signed_in("alice")
     hermes.send("acme", {"type": "info", "data": "the newest"})
     expect(page.locator(".hermes-toast", has_text="the newest")).to_be_visible()

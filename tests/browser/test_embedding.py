@@ -53,7 +53,8 @@ class Site:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_GET
+            def do_POST(self) -> None:
+                self.do_GET()
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -129,10 +130,14 @@ def see(page: Page, hermes: Hermes, kind: str, title: str) -> None:
 
 
 def test_every_section_that_the_page_begins_with_is_there() -> None:
-    assert all(section(DOCUMENT, f"## {name}") for name in ("A Django template", "HTML on another origin", "React", "htmx"))
+    assert all(
+        section(DOCUMENT, f"## {name}") for name in ("A Django template", "HTML on another origin", "React", "htmx")
+    )
 
 
-def test_the_django_template(site: Site, hermes: Hermes, context: BrowserContext, rendered: Callable[[str], str]) -> None:
+def test_the_django_template(
+    site: Site, hermes: Hermes, context: BrowserContext, rendered: Callable[[str], str]
+) -> None:
     [template] = snippets("## A Django template", "django")
     [module] = snippets("## A Django template", "js")
     site.files["/static/shop/invoices.js"] = module
@@ -192,7 +197,9 @@ def test_a_page_of_an_origin_that_is_not_allowed_is_not_let_in(
         stranger.files["/token"] = lambda: json.dumps(hermes.token_response("alice"))
         asked: list[str] = []
         context.on("page", lambda page: page.on("websocket", lambda socket: asked.append(socket.url)))
-        page = page_of(stranger, context, here(html).replace("hermes.connect()", "window.hermes = hermes; hermes.connect()"))
+        page = page_of(
+            stranger, context, here(html).replace("hermes.connect()", "window.hermes = hermes; hermes.connect()")
+        )
         page.wait_for_function("() => window.hermes?.state === 'waiting'")
         assert asked
     finally:
@@ -252,7 +259,9 @@ def test_the_articles_rails_page(
 ) -> None:
     first, second = snippets("## The article's Rails page", "erb")
     text = here(f'<div id="notifications"></div>{first}{second}')
-    text = text.replace('<%= ENV["STAGE"] %>', hermes.stage).replace("<%= @notification_token %>", hermes.token("alice"))
+    text = text.replace('<%= ENV["STAGE"] %>', hermes.stage).replace(
+        "<%= @notification_token %>", hermes.token("alice")
+    )
     assert "<%" not in text
     page = page_of(site, context, text)
     page.wait_for_function("() => window.hermes?.client?.state === 'open'")

@@ -21,7 +21,9 @@ LONG_MS = 50.0
 WATCH = """() => {
     window.long = [];
     window.most = 0;
-    new PerformanceObserver((list) => long.push(...list.getEntries().map(({duration}) => duration))).observe({type: "longtask"});
+    new PerformanceObserver((list) => {
+        for (const {duration} of list.getEntries()) long.push(duration);
+    }).observe({type: "longtask"});
     new MutationObserver(() => {
         most = Math.max(most, document.querySelectorAll(".hermes-toast:not([inert])").length);
     }).observe(document.querySelector(".hermes-toasts"), {childList: true, subtree: true});
@@ -32,7 +34,8 @@ FLOOD = """async (round) => {
     const end = performance.now() + 1000;
     for (let n = 0; n < 500; n += 1) {
         const kind = ["info", "success", "warning", "danger", "custom"][n % 5];
-        server.publish({type: kind, data: {title: `Round ${round}, entry ${n}`, text: "a text ".repeat(10), link: "/x"}});
+        const content = {title: `Round ${round}, entry ${n}`, text: "a text ".repeat(10), link: "/x"};
+        server.publish({type: kind, data: content});
         if (n % 25 === 24) await new Promise((done) => setTimeout(done, (end - performance.now()) / ((500 - n) / 25)));
     }
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 200)));

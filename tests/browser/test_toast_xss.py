@@ -89,7 +89,7 @@ def message(payload: str) -> dict[str, Any]:
     """A message with the payload wherever it takes something."""
     action = {"label": payload, "link": payload, "name": payload, "onclick": payload, payload: payload}
     content = {
-        **{name: payload for name in ("title", "text", "link", "link_text", "icon", "look", "lasts_ms", "draw")},
+        **dict.fromkeys(("title", "text", "link", "link_text", "icon", "look", "lasts_ms", "draw"), payload),
         "actions": [action, {"label": payload, "name": payload}],
         payload: payload,
     }
@@ -157,8 +157,12 @@ def judge(page: Page, seen: list[str]) -> None:
     made = set(page.evaluate("() => [...elements]"))
     assert made & NAMES == set()
     assert {name for name in made if name.startswith("on")} == set()
-    assert page.evaluate("() => [...document.querySelectorAll('[class^=hermes] a')].every(({href}) => /^https?:/.test(href))")
-    assert page.evaluate("() => [...document.querySelectorAll('a[href^=http\\\\:]')].every(({host}) => host === location.host)")
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('[class^=hermes] a')].every(({href}) => /^https?:/.test(href))"
+    )
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('a[href^=http\\\\:]')].every(({host}) => host === location.host)"
+    )
 
 
 def test_there_are_sixty_of_them() -> None:

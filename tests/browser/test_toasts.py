@@ -1,4 +1,4 @@
-"""The toasts in a real browser: who can read, reach, pause and dismiss them. Drives toast_view.js on a page of its own."""
+"""The toasts in a real browser: who can read, reach, pause and dismiss them. Drives toast_view.js on its own page."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def hide(page: Page, hidden: bool) -> None:
     """Have the page believe that it is hidden, as a browser says it: headless ones never do."""
     page.evaluate(
         """(hidden) => {
-            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
-            Object.defineProperty(document, "visibilityState", {value: hidden ? "hidden" : "visible", configurable: true});
+            const said = {hidden, visibilityState: hidden ? "hidden" : "visible"};
+            for (const [name, value] of Object.entries(said)) {
+                Object.defineProperty(document, name, {value, configurable: true});
+            }
             document.dispatchEvent(new Event("visibilitychange", {bubbles: true}));
         }""",
         hidden,
@@ -224,7 +226,10 @@ def test_up_to_two_actions_do_what_they_say_and_close_the_toast(toolkit: Toolkit
     expect(page.locator(TOAST)).to_have_count(0)
     assert page.evaluate("() => chosen") == [["refuse", "Bob asks for a discount"]]
     page.evaluate(
-        """() => toasts.show("info", {title: "Order cancelled", actions: [{label: "Undo", onclick: () => chosen.push("undone")}]})"""
+        """() => {
+            const undo = {label: "Undo", onclick: () => chosen.push("undone")};
+            toasts.show("info", {title: "Order cancelled", actions: [undo]});
+        }"""
     )
     page.get_by_role("button", name="Undo").click()
     assert page.evaluate("() => chosen.at(-1)") == "undone"
@@ -253,7 +258,13 @@ def test_a_look_and_colours_are_the_pages_to_choose(toolkit: Toolkit) -> None:
 
 def test_it_speaks_the_readers_language(toolkit: Toolkit) -> None:
     more = {"one": "jeszcze {n}", "few": "jeszcze {n} inne", "many": "jeszcze {n} innych", "other": "jeszcze {n}"}
-    strings = {"locale": "pl", "region": "Powiadomienia", "close": "Zamknij", "clear": "Zamknij wszystkie", "more": more}
+    strings = {
+        "locale": "pl",
+        "region": "Powiadomienia",
+        "close": "Zamknij",
+        "clear": "Zamknij wszystkie",
+        "more": more,
+    }
     page = toolkit(lang="pl", view={"strings": strings}, toasts={"limit": 1})
     for n in range(3):
         show(page, "info", f"{n}", lasts_ms=0)
@@ -378,7 +389,7 @@ def test_on_a_phone_they_stand_behind_each_other_until_they_are_touched(toolkit:
     page = toolkit(viewport=PHONE, has_touch=True)
     for name in ("one", "two", "three"):
         show(page, "info", name, "a text that needs two lines on a page that is as narrow as this one is")
-    tops = "() => [...document.querySelectorAll('.hermes-toast')].map((each) => Math.round(each.getBoundingClientRect().top))"
+    tops = """() => [...document.querySelectorAll(".hermes-toast")].map((each) => each.getBoundingClientRect().top)"""
     settle(page)
     first, _, last = page.evaluate(tops)
     assert last - first < 30, "a deck"

@@ -1,4 +1,4 @@
-"""A page with the toolkit alone, in a real browser, against the fake server of testing.js. Called by the tests of toasts."""
+"""A page with the toolkit alone, in a real browser, against the fake server of testing.js. Called by conftest."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from playwright.sync_api import BrowserContext, Page, Route
 ROOT = Path(__file__).parents[2]
 ORIGIN = "http://app.test"
 STRICT = (
-    "default-src 'self'; object-src 'none'; base-uri 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'self'; object-src 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 # What a page's own module does, with a server that is in the page: nothing is faked between its frames and the toasts.
