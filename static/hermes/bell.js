@@ -24,6 +24,7 @@ export class Bell {
   /** @type {any} */ #from;
   #hermes;
   #limit;
+  #place;
   #marks;
   #strings;
   #toasts;
@@ -42,6 +43,7 @@ export class Bell {
   constructor(hermes, { name, toasts, place = null, strings = {}, limit = 50, storage, styles = new URL("./bell.css", import.meta.url).href }) {
     this.#hermes = hermes;
     this.#toasts = toasts;
+    this.#place = place;
     this.#limit = limit;
     this.#strings = { ...BELL_STRINGS, ...strings };
     this.#marks = new ReadMarks({ name, storage, onchange: () => this.#soon() });
@@ -57,10 +59,8 @@ export class Bell {
     Object.assign(this.#panel, { role: "dialog", ariaLabel: recent, hidden: true, tabIndex: -1 });
     this.#list.tabIndex = 0; // what scrolls can be scrolled with the keyboard
     this.#list.ariaLabel = recent;
-    if (place) this.#root.append(this.#button);
     this.#root.append(this.#panel);
-    this.#root.toggleAttribute("data-placeless", !place);
-    (place ?? document.body).append(this.#root);
+    this.#attach();
     this.#dress(styles);
     this.#listen();
     this.#draw();
@@ -78,7 +78,7 @@ export class Bell {
   /** Open the panel and move the focus into it. */
   open() {
     if (this.isOpen) return;
-    if (!this.#root.isConnected) document.body.append(this.#root);
+    this.#attach();
     this.#from = document.activeElement;
     this.#panel.hidden = false;
     this.#button.ariaExpanded = "true";
@@ -116,6 +116,16 @@ export class Bell {
     this.#root.remove();
   }
 
+  /** Go where there is a place for us; page libraries replace what is in the body, and us with it. */
+  #attach() {
+    if (this.#root.isConnected) return;
+    const place = this.#place?.isConnected ? this.#place : document.querySelector("[data-hermes-bell]");
+    this.#root.toggleAttribute("data-placeless", !place);
+    if (place) this.#root.prepend(this.#button);
+    else this.#button.remove();
+    (place ?? document.body).append(this.#root);
+  }
+
   /** A page that has not loaded our styles gets them. @param {string} address */
   #dress(address) {
     if (getComputedStyle(this.#root).getPropertyValue("--hermes-bell")) return;
@@ -136,6 +146,9 @@ export class Bell {
       event.preventDefault();
       this.close();
     };
+    const swaps = new MutationObserver(() => !this.#root.isConnected && this.#soon());
+    swaps.observe(document.documentElement, { childList: true, subtree: true });
+    this.#ends.push(() => swaps.disconnect());
     document.addEventListener("pointerdown", outside);
     this.#root.addEventListener("keydown", escape);
     this.#ends.push(() => document.removeEventListener("pointerdown", outside));
@@ -178,6 +191,7 @@ export class Bell {
   #draw() {
     cancelAnimationFrame(this.#drawing);
     this.#drawing = 0;
+    this.#attach();
     this.#marks.flush();
     if (this.#waiting.length) this.#add(this.#waiting.splice(0));
     const { unread } = this;

@@ -46,10 +46,9 @@ export function start() {
   const view = new ToastView(toasts, { strings });
   const client = new Hermes({ url, stage, room, position, token: tokenSource(config) });
   /** @type {Promise<import("./bell.js").Bell> | undefined} */ let bell;
-  const place = document.querySelector("[data-hermes-bell]");
   const ring = () =>
-    (bell ??= import("./bell.js").then(({ Bell }) => new Bell(client, { name: JSON.stringify([stage, room, user_id]), place, strings, toasts })));
-  if (place) void ring();
+    (bell ??= import("./bell.js").then(({ Bell }) => new Bell(client, { name: JSON.stringify([stage, room, user_id]), strings, toasts })));
+  if (document.querySelector("[data-hermes-bell]")) void ring();
   const openList = (toasts.onlist = async () => (await ring()).open());
   const hermes = Object.assign(client, { toasts, view, openList });
   for (const kind of KINDS) hermes.on(kind, (_data, entry) => toasts.showEntries([entry]));

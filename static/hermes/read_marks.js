@@ -28,7 +28,7 @@ export class ReadMarks {
    * @param {Store | null} [options.storage] localStorage unless given; null keeps nothing beyond this page
    * @param {() => number} [options.now] milliseconds
    */
-  constructor({ name, onchange, storage, now = Date.now }) {
+  constructor({ name, onchange, storage, now = () => Date.now() }) {
     this.#key = `hermes:read:${name}`;
     this.#onchange = onchange;
     this.#store = storage;

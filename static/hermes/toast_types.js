@@ -103,7 +103,8 @@
  * @typedef {object} BellOptions
  * @property {string} name whose read marks: one for each member of a room, e.g. stage, room and user
  * @property {{ clear(): void }} [toasts] cleared when the list opens
- * @property {Element | null} [place] where the button stands; without one there is only the panel
+ * @property {Element | null} [place] where the button stands; unless given, the element with `data-hermes-bell`, and on a
+ *   page without one there is only the panel
  * @property {Partial<Strings & BellWords>} [strings] in the reader's language
  * @property {number} [limit] how many entries the list holds
  * @property {import("./types.js").Store | null} [storage] where the marks are kept; localStorage unless given

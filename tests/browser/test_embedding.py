@@ -237,12 +237,12 @@ def test_htmx(site: Site, hermes: Hermes, context: BrowserContext, rendered: Cal
     site.files["/static/shop/htmx.min.js"] = (MODULES / "htmx.org/dist/htmx.min.js").read_text("utf-8")
     site.files["/static/shop/notifications.js"] = module
     site.files["/invoices/"] = "<ul><li>Invoice 118 is paid</li></ul>"
-    site.files["/next.html"] = "<title>Next</title><body><h1>The next page</h1></body>"
+    site.files["/next.html"] = "<title>Next</title><body><h1>The next page</h1><span data-hermes-bell></span></body>"
     site.files["/notifications/token"] = lambda: json.dumps(hermes.token_response("alice"))
     head, body = html.split("…\n")
     site.files["/htmx.html"] = rendered(
         f'<!doctype html><html lang="en"><head><title>Shop</title>{{% hermes %}}{head}</head><body>{body}'
-        '<a hx-boost="true" href="/next.html">Next</a></body></html>'
+        '<span data-hermes-bell></span><a hx-boost="true" href="/next.html">Next</a></body></html>'
     )
     page = context.new_page()
     page.goto(f"{site.url}/htmx.html")
@@ -251,7 +251,23 @@ def test_htmx(site: Site, hermes: Hermes, context: BrowserContext, rendered: Cal
     expect(page.locator("section li")).to_have_text("Invoice 118 is paid")
     page.get_by_role("link", name="Next").click()
     expect(page.get_by_role("heading", name="The next page")).to_be_visible()
+    expect(page.locator(".hermes-bell__button")).to_be_visible()
     see(page, hermes, "info", "After the boost")
+
+
+def test_words_in_another_language_are_an_element_of_the_page(
+    site: Site, hermes: Hermes, context: BrowserContext, rendered: Callable[[str], str]
+) -> None:
+    found = re.findall(r"```html\n(.*?)```", section("docs/toolkit.md", "### Words"), re.DOTALL)
+    site.files["/notifications/token"] = lambda: json.dumps(hermes.token_response("alice"))
+    site.files["/polish.html"] = rendered(
+        f"<!doctype html><html lang=pl><head><title>Sklep</title>{{% hermes %}}{found[0]}"
+    )
+    page = context.new_page()
+    page.goto(f"{site.url}/polish.html")
+    page.wait_for_function("() => window.hermes?.state === 'open'")
+    see(page, hermes, "info", "Zamówienie")
+    expect(page.get_by_role("button", name="Zamknij", exact=True).first).to_be_visible()
 
 
 def test_the_articles_rails_page(

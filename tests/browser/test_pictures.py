@@ -141,10 +141,10 @@ def test_the_toasts_in_motion(signed_in: SignIn, hermes: Hermes) -> None:
             if isinstance(scene, str):
                 page.evaluate(f"() => {{ {scene}; }}")
                 continue
-            seq = page.evaluate("() => hermes.position.seq")
+            goal = page.evaluate("() => hermes.position.seq") + len(scene)
             for message in scene:
                 hermes.send("acme", message)
-            wait_until(lambda seq=seq, n=len(scene): page.evaluate("() => hermes.position.seq") >= seq + n)
+            wait_until(lambda goal=goal: page.evaluate("() => hermes.position.seq") >= goal)
         page.clock.run_for(FRAME_MS)
         time.sleep(max(0.0, start + at * SLOWER / 1000 - time.monotonic()))
         frame = image.open(BytesIO(page.screenshot())).convert("RGB")
