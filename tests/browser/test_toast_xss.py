@@ -139,11 +139,12 @@ SHOW_AND_CHOOSE = """async (all) => {
         toasts.clear();
         for (const message of messages) server.publish(message, {user_id: payload});
         server.publish(messages[0], {id: payload, room_id: payload});
-        bell.open();
         for (let n = 0; n < 2; n += 1) await new Promise(requestAnimationFrame);
         const titles = [...document.querySelectorAll(".hermes-toast__title")].map(({textContent}) => textContent);
         if (titles.includes(payload)) shown.push(payload);
         for (const button of document.querySelectorAll(".hermes-toast__action:not([href])")) button.click();
+        bell.open();
+        await new Promise(requestAnimationFrame);
         bell.close();
     }
     return shown;
