@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests that start Hermes as processes, and browsers.
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-postgres test-faults faults lint types format venv clean
+.PHONY: help run test test-python test-js test-postgres test-faults faults lint types format pictures venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,7 +31,7 @@ format: .venv/.installed-dev ## let ruff format everything
 types: .venv/.installed-dev ## types (mypy --strict)
 	$(CHECK_ENV) $(BIN)/mypy
 
-test-python: .venv/.installed-dev ## Python and browser tests with coverage
+test-python: .venv/.installed-dev node_modules/.installed ## Python and browser tests with coverage
 	@sh .ci/chromium
 	@$(BIN)/coverage erase
 	@# Two halves at once, each with engines of its own: most of the time either of them waits for processes of its own.
@@ -56,6 +56,10 @@ faults: .venv/.installed-dev ## break everything at random moments and judge wha
 test-js: node_modules/.installed ## types and tests of the toolkit
 	npm run --silent types
 	NODE_OPTIONS=--test-reporter=spec npm test --silent
+
+pictures: .venv/.installed-dev node_modules/.installed ## take the documents' pictures anew (docs/images)
+	$(BIN)/pip install -q pillow==13.0.0
+	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py
 
 venv: .venv/.installed-dev ## make .venv with everything for development
 

@@ -25,7 +25,28 @@ from notifications.access.views import find_stage, websocket_url
 from notifications.exceptions import HermesError
 from notifications.models import Room
 
-KINDS = (("info", "Information"), ("success", "Success"), ("warning", "Warning"), ("danger", "Danger"))
+KINDS = (
+    ("info", "Information"),
+    ("success", "Success"),
+    ("warning", "Warning"),
+    ("danger", "Danger"),
+    ("custom", "Custom"),
+)
+# What a small company's page shows beside its notifications: the same in every room, because it is a demo.
+FIGURES = (
+    ("Paid this month", "€48,260", "12 % more than in October"),
+    ("Open orders", "23", "4 leave today"),
+    ("Invoices due", "€8,420", "9 in the next two weeks"),
+    ("Overdue", "2", "€1,310 from Umbrella and Hooli"),
+)
+ORDERS = (
+    ("5074", "Stark Industries", "24 workstations", "€31,180.00", "New"),
+    ("5073", "Wayne Enterprises", "Network for the east wing", "€9,640.00", "New"),
+    ("5072", "Globex GmbH", "Backup, second year", "€1,240.00", "Paid"),
+    ("5071", "Initech Ltd.", "12 monitors", "€3,590.00", "Packed"),
+    ("5070", "Soylent & Sons", "Maintenance, November", "€890.00", "Paid"),
+    ("5069", "Umbrella AG", "2 switches", "€760.00", "Overdue"),
+)
 
 
 class MessageForm(forms.Form):
@@ -33,11 +54,11 @@ class MessageForm(forms.Form):
 
     room = forms.CharField(widget=forms.HiddenInput, max_length=128)
     type = forms.ChoiceField(choices=KINDS, initial="info", widget=forms.RadioSelect)
-    title = forms.CharField(max_length=120, initial="Backup finished")
+    title = forms.CharField(max_length=120, initial="Order 5075 has come in")
     text = forms.CharField(
         max_length=500,
         required=False,
-        initial="fileserver-02 · 48.2 GB in 6 min, verified.",
+        initial="Vandelay Industries · 6 laptops, €8,940.00",
         widget=forms.Textarea(attrs={"rows": 2}),
     )
 
@@ -67,7 +88,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     """Show the connection, what arrives, and a form whose message goes round through SQS."""
     context = _page(request, "overview")
     room = context["room"]
-    context["form"] = MessageForm(initial={"room": room.code if room else ""})
+    context |= {"figures": FIGURES, "orders": ORDERS, "form": MessageForm(initial={"room": room.code if room else ""})}
     return render(request, "demo/dashboard.html", context)
 
 

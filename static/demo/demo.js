@@ -1,11 +1,11 @@
 /** The demo page: shows the connection, the room's last entries, and how long the form's message took. Uses page.js. */
 
+import { KINDS, contentOf } from "../hermes/content.js";
 import { hermes } from "../hermes/page.js";
-import { KINDS, contentOf } from "../hermes/toasts.js";
 
 /** @typedef {import("../hermes/types.js").Entry} Entry */
 
-const FEED = 8; // entries that the list shows
+const FEED = 6; // entries that the list shows
 const STATES = {
   idle: "Not connected",
   connecting: "Connecting…",
@@ -14,35 +14,52 @@ const STATES = {
   offline: "Offline",
   closed: "Disconnected",
 };
+/** What the form offers to send, by kind. @type {Record<string, [string, string]>} */
+const EXAMPLES = {
+  info: ["Order 5075 has come in", "Vandelay Industries · 6 laptops, €8,940.00"],
+  success: ["Invoice 2026-118 is paid", "Globex GmbH · €1,240.00"],
+  warning: ["Only 3 monitors left", "Order 5071 needs 12 of them by Friday."],
+  danger: ["The payment was declined", "Umbrella AG · invoice 2026-103, €760.00"],
+  custom: ["Bob has joined the team", "He takes over the orders of the north."],
+};
 
 /** @param {string} id */
 const byId = (id) => document.getElementById(id);
 
-/**
- * @param {string} id
- * @param {string} text
- */
+/** @param {string} id @param {string} text */
 function say(id, text) {
   const node = byId(id);
   if (node) node.textContent = text;
 }
 
 let received = 0;
-/** @type {{ title: string, at: number } | null} */
-let awaited = null;
+/** @type {{ title: string, at: number } | null} */ let awaited = null;
+/** @type {{ entry: Entry, at: string }[]} */ let fresh = [];
+let drawing = 0;
 
-function showPosition() {
-  const position = hermes?.position;
-  if (!position) return;
-  say("position", `#${position.seq}`);
-  say("epoch", `in epoch ${position.epoch.slice(0, 8)}`);
+/** Draw with the next frame, however many entries come until then. */
+function soon() {
+  drawing ||= requestAnimationFrame(() => {
+    drawing = 0;
+    say("received", `${received}`);
+    const position = hermes?.position;
+    if (position) {
+      say("position", `#${position.seq}`);
+      say("epoch", `in epoch ${position.epoch.slice(0, 8)}`);
+    }
+    for (const { entry, at } of fresh.splice(0)) addToFeed(entry, at);
+  });
 }
 
-/**
- * @param {Entry} entry
- * @param {boolean} live
- */
-function addToFeed(entry, live) {
+/** @param {Entry} entry @param {string} at when it came */
+function gather(entry, at) {
+  fresh.push({ entry, at });
+  fresh = fresh.slice(-FEED);
+  soon();
+}
+
+/** @param {Entry} entry @param {string} at */
+function addToFeed(entry, at) {
   const feed = byId("feed");
   if (!feed || feed.querySelector(`[data-id="${CSS.escape(entry.id)}"]`)) return;
   const { type, data } = entry.data ?? {};
@@ -51,11 +68,8 @@ function addToFeed(entry, live) {
   item.dataset.id = entry.id;
   item.dataset.kind = KINDS.find((kind) => kind === type) ?? "other";
   item.dataset.seq = `${entry.seq}`;
-  for (const [name, value] of Object.entries({
-    title: title || text || "(no text)",
-    text: title ? text : "",
-    meta: `#${entry.seq} · ${live ? new Date().toLocaleTimeString() : "earlier"}`,
-  })) {
+  const lines = { title: title || text || "(no text)", text: title ? text : "", meta: `#${entry.seq} · ${at}` };
+  for (const [name, value] of Object.entries(lines)) {
     if (!value) continue;
     const line = item.appendChild(document.createElement("span"));
     line.className = name;
@@ -90,26 +104,41 @@ if (current) {
     say("connection", name);
     if (state === "waiting" || state === "offline") say("connection-note", `next try in ${Math.ceil((retry_in_ms ?? 0) / 1000)} s`);
     if (state === "closed") say("connection-note", reason ?? "");
-    if (state === "open") void current.recent(FEED).then((entries) => entries.forEach((entry) => addToFeed(entry, false)), () => {});
+    if (state === "open") void current.recent(FEED).then((entries) => entries.forEach((entry) => gather(entry, "earlier")), () => {});
   });
   current.on("hermes.hello", ({ status, replayed }) => {
     const back = { fresh: "from now on", recovered: replayed ? `caught up with ${replayed}` : "nothing missed", lost: "some could not be recovered" };
     say("connection-note", back[/** @type {keyof typeof back} */ (status)] ?? "");
-    showPosition();
+    soon();
   });
-  current.on("hermes.ping", showPosition);
+  current.on("hermes.ping", soon);
   current.on("hermes.lost", ({ reason }) => say("received-note", `some were lost (${reason})`));
   current.on("*", (_message, entry) => {
     received += 1;
-    say("received", `${received}`);
-    showPosition();
-    addToFeed(entry, true);
+    gather(entry, new Date().toLocaleTimeString());
     measure(entry);
+  });
+  // What is no notification changes the page itself: `{type: "order.changed", data: {number, status}}`.
+  current.on("order.changed", (data) => {
+    const row = byId("orders")?.querySelector(`[data-order="${CSS.escape(`${data?.number}`)}"]`);
+    const status = row?.querySelector(".status");
+    if (!row || !(status instanceof HTMLElement)) return;
+    status.textContent = status.dataset.status = `${data.status}`;
+    row.classList.remove("changed");
+    requestAnimationFrame(() => row.classList.add("changed"));
   });
 }
 
 const form = byId("send");
 if (form instanceof HTMLFormElement) {
+  const [title, text] = [byId("id_title"), byId("id_text")];
+  form.addEventListener("change", ({ target }) => {
+    if (!(target instanceof HTMLInputElement) || target.type !== "radio") return;
+    if (!(title instanceof HTMLInputElement) || !(text instanceof HTMLTextAreaElement)) return;
+    // What somebody has written is not written over.
+    if (!Object.values(EXAMPLES).some((example) => example[0] === title.value)) return;
+    [title.value, text.value] = EXAMPLES[target.value] ?? ["", ""];
+  });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = new FormData(form);

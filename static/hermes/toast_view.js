@@ -1,90 +1,48 @@
-/** Toast view: draws the model in toasts.js into the page, as text only. Used by page.js. */
+/** Toast view: draws the model in toasts.js into the page, as text only, in the words of strings.js. Used by page.js. */
+/** @import { Toast, ViewOptions } from "./toast_types.js" */
 
-/** @typedef {import("./toasts.js").Toast} Toast */
+import { anchor, button, element } from "./drawing.js";
+import { STRINGS, count } from "./strings.js";
+import { swipe } from "./swipe.js";
 
-export const STRINGS = {
-  region: "Notifications",
-  close: "Close",
-  open: "Open",
-  clear: "Clear all",
-  /** @param {number} count */
-  more: (count) => `${count} more`,
-  info: "Information",
-  success: "Success",
-  warning: "Warning",
-  danger: "Danger",
-};
+const HEARD_MS = 5000; // by then a screen reader has taken what it is to read out
+const ANYWHERE = ["visibilitychange", "pointerdown", "keydown"];
 
-const SVG = "http://www.w3.org/2000/svg";
-/** Strokes on a 24 × 24 grid. */
-const ICONS = {
-  info: ["M12 11v5", "M12 8h.01"],
-  success: ["M8 12.5l2.7 2.7L16 9.8"],
-  warning: ["M12 8v5", "M12 16h.01"],
-  danger: ["M9 9l6 6", "M15 9l-6 6"],
-  close: ["M7 7l10 10", "M17 7L7 17"],
-};
-const OUTLINES = { info: "circle", success: "circle", danger: "circle", warning: "M12 3.5 21.5 20h-19Z", close: "" };
-
-/**
- * @param {keyof typeof ICONS} name
- * @returns {SVGElement}
- */
-function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  const outline = OUTLINES[name];
-  if (outline === "circle") {
-    const circle = svg.appendChild(document.createElementNS(SVG, "circle"));
-    for (const [key, value] of Object.entries({ cx: 12, cy: 12, r: 9 })) circle.setAttribute(key, `${value}`);
-  } else if (outline) svg.appendChild(document.createElementNS(SVG, "path")).setAttribute("d", outline);
-  for (const stroke of ICONS[name]) svg.appendChild(document.createElementNS(SVG, "path")).setAttribute("d", stroke);
-  return svg;
-}
-
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {string} className
- * @param {string} [text]
- */
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  node.className = className;
-  if (text !== undefined) node.textContent = text; // never HTML: it comes from producers
-  return node;
-}
+const still = () => document.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** One region of toasts, at a corner of the page. */
 export class ToastView {
-  #list;
-  #more;
+  #drawing = 0;
+  /** @type {any} */ #from; // what had the focus before it came to us
+  #hotkey;
   /** @type {Map<number, HTMLElement>} */ #nodes = new Map();
-  #region;
+  #region = element("section", "hermes-toasts");
+  #list = this.#region.appendChild(element("ol", "hermes-toasts__list"));
+  #more = this.#region.appendChild(element("div", "hermes-toasts__more"));
+  // Live regions must be there before what they are to say.
+  #aloud = ["status", "alert"].map((role) => {
+    const node = this.#region.appendChild(element("div", "hermes-toasts__aloud"));
+    node.role = role;
+    node.ariaAtomic = "false";
+    return node;
+  });
   #strings;
+  #swiped = 0;
   #toasts;
+  #touched = false;
 
-  /**
-   * @param {import("./toasts.js").Toasts} toasts
-   * @param {object} [options]
-   * @param {HTMLElement} [options.parent]
-   * @param {Partial<typeof STRINGS>} [options.strings] in the reader's language
-   */
-  constructor(toasts, { parent = document.body, strings = {} } = {}) {
+  /** @param {import("./toasts.js").Toasts} toasts @param {ViewOptions} [options] */
+  constructor(toasts, { strings = {}, hotkey = "F8" } = {}) {
     this.#toasts = toasts;
     this.#strings = { ...STRINGS, ...strings };
-    this.#region = element("section", "hermes-toasts");
-    this.#region.setAttribute("aria-label", this.#strings.region);
-    this.#region.tabIndex = -1;
-    this.#list = this.#region.appendChild(element("ol", "hermes-toasts__list"));
-    this.#more = this.#region.appendChild(element("button", "hermes-toasts__more"));
-    this.#more.type = "button";
-    this.#more.hidden = true;
-    this.#more.addEventListener("click", () => toasts.clear());
-    this.#listen();
-    parent.append(this.#region);
-    toasts.onchange = () => this.#draw();
+    this.#hotkey = hotkey;
+    const { region, clear } = this.#strings;
+    this.#region.ariaLabel = region;
+    this.#region.ariaKeyShortcuts = hotkey;
+    this.#more.append(element("span", ""), button("", clear, () => this.#now(() => toasts.clear())));
+    for (const type of ["pointerenter", "pointerleave", "focusin", "focusout"]) this.#region.addEventListener(type, this.#heed);
+    for (const type of ANYWHERE) document.addEventListener(type, this.#heed);
+    toasts.onchange = this.#soon;
     this.#draw();
   }
 
@@ -92,123 +50,181 @@ export class ToastView {
   remove() {
     this.#toasts.onchange = () => {};
     this.#toasts.clear();
-    document.removeEventListener("visibilitychange", this.#hold);
+    cancelAnimationFrame(this.#drawing);
+    for (const type of ANYWHERE) document.removeEventListener(type, this.#heed);
     this.#region.remove();
   }
 
-  #listen() {
-    const region = this.#region;
-    for (const type of ["pointerenter", "pointerleave", "focusin", "focusout"]) region.addEventListener(type, this.#hold);
-    document.addEventListener("visibilitychange", this.#hold);
-    region.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      const at = document.activeElement?.closest("[data-toast]");
-      const last = this.#toasts.shown.at(-1);
-      if (at instanceof HTMLElement) this.#dismiss(Number(at.dataset.toast));
-      else if (last) this.#dismiss(last.id);
-    });
+  /** Draw with the next frame, however much changes until then. */
+  #soon = () => {
+    this.#drawing ||= requestAnimationFrame(() => this.#draw());
+  };
+
+  /** Draw now, so that the focus is where it will stay. @param {() => void} change */
+  #now(change) {
+    this.#touched = false;
+    change();
+    this.#draw();
+    this.#swiped = 0;
+  }
+
+  /** @param {any} event */
+  #heed = (event) => {
+    const { type, target, relatedTarget, pointerType } = event;
+    const inside = this.#region.contains(target);
+    if (type === "keydown") this.#typed(event, inside);
+    if (type === "pointerdown") this.#touched = inside && pointerType !== "mouse";
+    if (type === "focusin" && !this.#region.contains(relatedTarget)) this.#from = relatedTarget;
+    queueMicrotask(() => this.#hold()); // after the event: at focusout nothing has the focus yet
+  };
+
+  /** @param {KeyboardEvent} event @param {boolean} inside */
+  #typed(event, inside) {
+    const chord = `${event.ctrlKey ? "Control+" : ""}${event.altKey ? "Alt+" : ""}${event.key}`;
+    if (chord === "Escape" && inside) {
+      const ids = [...this.#nodes.keys()];
+      const at = ids.find((id) => this.#nodes.get(id)?.contains(document.activeElement));
+      this.#now(() => this.#toasts.dismiss(at ?? ids[ids.length - 1]));
+    } else if (chord !== this.#hotkey) return;
+    else if (inside) this.#giveBack();
+    else this.#focus(Infinity);
+    event.preventDefault(); // or Escape would close the page's own dialog too
+  }
+
+  /** @param {number} index beyond the last, the last */
+  #focus(index) {
+    const nodes = [...this.#nodes.values()];
+    const node = nodes[index] ?? nodes.at(-1);
+    if (node) node.focus();
+    else this.#giveBack();
+  }
+
+  #giveBack() {
+    this.#from?.focus();
   }
 
   /** Time stands still while somebody reads, and while nobody can. */
-  #hold = () => {
-    // After the event: at focusout nothing has the focus yet.
-    queueMicrotask(() => {
-      const region = this.#region;
-      const read = region.matches(":hover") || region.matches(":focus-within");
-      if (read || document.visibilityState === "hidden") this.#toasts.pause();
-      else this.#toasts.resume();
-    });
-  };
-
-  /** @param {number} id */
-  #dismiss(id) {
-    const node = this.#nodes.get(id);
-    // Whoever closes one with the keyboard goes on to the next, and is not thrown to the top of the page.
-    const next = node?.contains(document.activeElement) ? (node.nextElementSibling ?? node.previousElementSibling) : null;
-    this.#toasts.dismiss(id);
-    if (next instanceof HTMLElement) next.querySelector("button")?.focus();
+  #hold() {
+    const region = this.#region;
+    // A click leaves a focus behind that nobody means; one that shows was put there.
+    const read = this.#touched || region.matches(":hover") || region.querySelector(":focus-visible") !== null;
+    this.#toasts.pause(read || document.hidden);
   }
 
   #draw() {
-    const { shown, waiting, overflow, paused } = this.#toasts;
-    this.#region.toggleAttribute("data-paused", paused);
-    const standing = new Set(shown.map((toast) => toast.id));
-    for (const [id, node] of this.#nodes) {
-      if (standing.has(id)) continue;
-      this.#nodes.delete(id);
-      leave(node);
-    }
-    for (const toast of shown) {
-      const node = this.#nodes.get(toast.id);
-      if (node) this.#update(node, toast);
-      else this.#nodes.set(toast.id, this.#list.appendChild(this.#make(toast)));
-    }
-    const more = waiting.length + overflow;
-    this.#more.hidden = more === 0;
-    this.#more.textContent = more ? `${this.#strings.more(more)} · ${this.#strings.clear}` : "";
-    // Without toasts there is nothing to hover: the page below must get every click.
+    cancelAnimationFrame(this.#drawing);
+    this.#drawing = 0;
+    const { shown, paused, more } = this.#toasts;
+    // Page libraries replace the body, and us with it.
+    if (!this.#region.isConnected) document.body.append(this.#region);
+    const made = shown.filter(({ id }) => !this.#nodes.has(id));
+    this.#glide(() => {
+      this.#region.toggleAttribute("data-paused", paused);
+      for (const id of this.#nodes.keys()) if (!shown.some((toast) => toast.id === id)) this.#leave(id);
+      for (const toast of made) this.#nodes.set(toast.id, this.#list.appendChild(this.#make(toast)));
+    });
+    for (const toast of made) this.#say(toast);
+    for (const toast of shown) this.#update(toast);
+    this.#more.hidden = !more;
+    if (more) this.#more.children[0].textContent = count(this.#strings, "more", more);
+    else if (this.#more.contains(document.activeElement)) this.#focus(0);
+    // What was hovered may have gone.
     this.#hold();
+  }
+
+  /** Change what stands where, and let everything glide to its new place. @param {() => void} change */
+  #glide(change) {
+    const nodes = still() ? [] : [...this.#nodes.values()];
+    const top = (/** @type {HTMLElement} */ node) => node.getBoundingClientRect().top;
+    const before = nodes.map(top);
+    change();
+    nodes.forEach((node, n) => {
+      const by = before[n] - top(node);
+      if (by && !node.inert) node.animate([{ translate: `0 ${by}px` }, { translate: "0 0" }], { duration: 250, easing: "ease-out" });
+    });
+  }
+
+  /** @param {Toast} toast */
+  #heading({ count: n, away, title }) {
+    return n ? count(this.#strings, away ? "away" : "flood", n) : title;
+  }
+
+  /** Have it read out, once: at once when it is dangerous, else when the reader pauses. @param {Toast} toast */
+  #say(toast) {
+    const node = element("p", "", `${this.#strings[toast.kind]}: ${this.#heading(toast)} ${toast.text}`);
+    this.#aloud[toast.kind === "danger" ? 1 : 0].append(node);
+    setTimeout(() => node.remove(), HEARD_MS);
   }
 
   /** @param {Toast} toast */
   #make(toast) {
+    const { id, icon, look, link, link_text, actions, draw, lasts_ms } = toast;
+    const { onlist, onaction } = this.#toasts;
     const item = element("li", "hermes-toast");
-    item.dataset.toast = `${toast.id}`;
-    item.dataset.kind = toast.kind;
+    item.dataset.toast = `${id}`;
+    item.dataset.look = look;
+    item.tabIndex = -1;
     const card = item.appendChild(element("div", "hermes-toast__card"));
-    card.append(icon(toast.kind));
-    // The role is what has it read out: at once when it is dangerous, else when the reader pauses.
+    card.append(element("span", "hermes-toast__icon", icon));
     const body = card.appendChild(element("div", "hermes-toast__body"));
-    body.setAttribute("role", toast.kind === "danger" ? "alert" : "status");
-    body.append(element("span", "hermes-toast__kind", `${this.#strings[toast.kind]}: `));
-    if (toast.title) body.append(element("strong", "hermes-toast__title", toast.title));
-    if (toast.text) body.append(element("span", "hermes-toast__text", toast.text));
-    if (toast.link) {
-      const link = body.appendChild(element("a", "hermes-toast__link", this.#strings.open));
-      link.href = toast.link;
-      link.rel = "noopener noreferrer";
+    for (const part of ["kind", "title", "text"]) body.append(element("span", `hermes-toast__${part}`));
+    if (draw) body.append(draw());
+    const row = body.appendChild(element("div", "hermes-toast__actions"));
+    const dismiss = (towards = 0) => {
+      this.#swiped = towards;
+      this.#now(() => this.#toasts.dismiss(id));
+    };
+    /** @param {string} label @param {() => unknown} then */
+    const offer = (label, then) => row.append(button("hermes-toast__action", label, () => (dismiss(), then())));
+    if (link) row.append(anchor("hermes-toast__link", link_text || this.#strings.open, link));
+    for (const { label, link: address, name, onclick } of actions) {
+      if (address) row.append(anchor("hermes-toast__action", label, address));
+      else offer(label, onclick ?? (() => name && onaction(name, toast)));
     }
-    const times = card.appendChild(element("span", "hermes-toast__times"));
-    times.hidden = true;
-    const close = card.appendChild(element("button", "hermes-toast__close"));
-    close.type = "button";
-    close.setAttribute("aria-label", this.#strings.close);
-    close.append(icon("close"));
-    close.addEventListener("click", () => this.#dismiss(toast.id));
+    if (toast.count && onlist) offer(this.#strings.list, onlist);
+    card.append(element("span", "hermes-toast__times"));
+    const cross = card.appendChild(button("hermes-toast__close", "", () => dismiss()));
+    cross.ariaLabel = this.#strings.close;
     const bar = card.appendChild(element("span", "hermes-toast__time"));
-    bar.style.animationDuration = `${toast.lasts_ms}ms`;
-    this.#update(item, toast);
+    bar.style.animationDuration = `${lasts_ms}ms`;
+    bar.hidden = !lasts_ms;
+    swipe(card, dismiss);
     return item;
   }
 
-  /**
-   * @param {HTMLElement} item
-   * @param {Toast} toast
-   */
-  #update(item, toast) {
-    const times = /** @type {HTMLElement} */ (item.querySelector(".hermes-toast__times"));
-    const text = toast.times > 1 ? `×${toast.times}` : "";
-    if (times.textContent === text) return;
-    times.textContent = text;
-    times.hidden = !text;
-    const bar = item.querySelector(".hermes-toast__time");
-    for (const animation of bar?.getAnimations?.() ?? []) animation.currentTime = 0; // its time runs anew
+  /** What may change while it stands. @param {Toast} toast */
+  #update(toast) {
+    const { id, times, count: n, kind, text } = toast;
+    const item = /** @type {HTMLElement} */ (this.#nodes.get(id));
+    const state = `${times} ${n}`;
+    if (item.dataset.state === state) return;
+    Object.assign(item.dataset, { state, kind });
+    const parts = {
+      kind: `${this.#strings[kind]}: `,
+      title: this.#heading(toast),
+      text,
+      times: times > 1 ? `×${times.toLocaleString(this.#strings.locale)}` : "",
+    };
+    for (const [part, said] of Object.entries(parts)) {
+      const node = item.querySelector(`.hermes-toast__${part}`);
+      if (node) node.textContent = said;
+    }
+    for (const animation of item.lastElementChild?.lastElementChild?.getAnimations() ?? []) animation.currentTime = 0; // anew
   }
-}
 
-/** @param {HTMLElement} item */
-function leave(item) {
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  if (still || document.visibilityState === "hidden" || !item.animate) return item.remove();
-  item.inert = true;
-  const height = `${item.offsetHeight}px`;
-  const last = item.animate(
-    [
-      { opacity: 1, height },
-      { opacity: 0, height, transform: "scale(0.96)", offset: 0.5 },
-      { opacity: 0, height: "0px", transform: "scale(0.96)" },
-    ],
-    { duration: 260, easing: "ease-out" },
-  );
-  last.onfinish = last.oncancel = () => item.remove();
+  /** @param {number} id */
+  #leave(id) {
+    const node = /** @type {HTMLElement} */ (this.#nodes.get(id));
+    const index = [...this.#nodes.keys()].indexOf(id);
+    this.#nodes.delete(id);
+    // Who closes one with the keyboard goes on to the next.
+    if (node.contains(document.activeElement)) this.#focus(index);
+    if (still()) return node.remove();
+    // Out of the others' way, where it was.
+    node.style.bottom = `${this.#list.offsetHeight - node.offsetTop - node.offsetHeight}px`;
+    node.inert = true;
+    const to = this.#swiped ? { translate: `${this.#swiped * 110}% 0`, opacity: 0 } : { opacity: 0, scale: 0.94 };
+    const last = node.animate([{}, to], { duration: 200, easing: "ease-out", fill: "forwards" });
+    last.onfinish = last.oncancel = () => node.remove();
+  }
 }

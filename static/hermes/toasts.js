@@ -1,136 +1,71 @@
 /** Toasts: what is on show, what waits its turn, and for how long. A model without a document; drawn by toast_view.js. */
+/** @import { Content, Toast, ToastOptions } from "./toast_types.js" */
 
-/**
- * @typedef {"info" | "success" | "warning" | "danger"} Kind
- *
- * @typedef {object} Content
- * @property {string} [title]
- * @property {string} [text]
- * @property {string} [link] https:, http: to the same host, or relative; anything else is left out
- *
- * @typedef {object} Toast
- * @property {number} id
- * @property {Kind} kind
- * @property {string} title
- * @property {string} text
- * @property {string | null} link
- * @property {number} times how often it was shown while it stood
- * @property {number} lasts_ms 0: until it is dismissed
- * @property {number} left_ms of that, when the clock last stopped
- */
-
-export const KINDS = /** @type {const} */ (["info", "success", "warning", "danger"]);
+import { KINDS, contentOf } from "./content.js";
 
 const SECOND = 1000;
-// A reader needs about a second per 15 characters; what is dangerous stands longer, so that it is not missed.
-const BASE_MS = { info: 5 * SECOND, success: 4 * SECOND, warning: 8 * SECOND, danger: 12 * SECOND };
-const READING_MS = 40; // a character
-const LONGEST_MS = 20 * SECOND;
-const LONGEST_TEXT = 1000; // characters; a toast is no page
-
-/**
- * Keep a link only if following it is harmless.
- * @param {unknown} link
- * @param {string} page the page's own address
- * @returns {string | null} as given, or null
- */
-export function safeLink(link, page) {
-  if (typeof link !== "string" || !link) return null;
-  try {
-    const here = new URL(page);
-    const there = new URL(link, here);
-    if (there.protocol === "https:" || (there.protocol === "http:" && there.host === here.host)) return there.href;
-  } catch {
-    // no address at all
-  }
-  return null;
-}
-
-/**
- * What a message says, whatever its producer put there.
- * @param {unknown} data a string, or `{title, text, link}`
- * @returns {Content}
- */
-export function contentOf(data) {
-  if (typeof data !== "object" || data === null) return { text: say(data) };
-  const { title, text, link } = /** @type {Record<string, unknown>} */ (data);
-  if (title === undefined && text === undefined) return { text: say(data) };
-  return { title: say(title), text: say(text), link: typeof link === "string" ? link : undefined };
-}
-
-/** @param {unknown} value */
-function say(value) {
-  if (value === undefined || value === null) return "";
-  const text = typeof value === "object" ? JSON.stringify(value) : `${value}`;
-  return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}…` : text;
-}
+// What is dangerous stands longer, so that it is not missed; then a reader needs a second for 25 characters.
+const BASE_MS = { info: 5000, success: 4000, warning: 8000, danger: 12_000, custom: 5000 };
+const READING_MS = 40;
+const LONGEST_MS = 20_000;
+const LATEST = 3; // of which a digest says what they were
 
 /** The toasts of a page. */
 export class Toasts {
-  #host;
-  #limit;
   #next = 1;
-  #page;
-  /** @type {Map<number, { timer: any, since: number }>} */ #running = new Map();
-  #waitingLimit;
+  #options;
+  /** Called when somebody has chosen an action. @type {(name: string, toast: Toast) => unknown} */
+  onaction = () => {};
   /** Called after every change. */
   onchange = () => {};
-  /** How many more were asked for than may even wait. */
-  overflow = 0;
-  #paused = false;
+  /** Called to show all that a digest stands for; null: it does not offer that. @type {(() => unknown) | null} */
+  onlist = null;
+  paused = false;
   /** @type {Toast[]} */ shown = [];
   /** @type {Toast[]} */ waiting = [];
 
-  /**
-   * @param {object} [options]
-   * @param {number} [options.limit] how many stand at once
-   * @param {number} [options.waitingLimit] how many more wait their turn; the rest are only counted
-   * @param {string} [options.page] the page's address, for links
-   * @param {Pick<import("./types.js").Host, "setTimeout" | "clearTimeout" | "Date">} [options.host]
-   */
-  constructor({ limit = 4, waitingLimit = 20, page = globalThis.location?.href ?? "http://localhost/", host = globalThis } = {}) {
-    this.#limit = limit;
-    this.#waitingLimit = waitingLimit;
-    this.#page = page;
-    this.#host = host;
+  /** @param {ToastOptions} [options] */
+  constructor(options) {
+    this.#options = { limit: 4, waitingLimit: 8, digestFrom: 4, host: globalThis, ...options };
   }
 
   /**
    * Show a toast, at once or when its turn comes. One that says the same as one that stands is counted on it.
    * @param {string} kind one of KINDS; anything else is info
    * @param {Content | string} content
-   * @returns {number} its id; 0 when it is only counted
+   * @returns {number} the id of the toast or digest that it is counted in
    */
   show(kind, content) {
-    const { title = "", text = "", link } = contentOf(content);
-    const known = /** @type {Kind} */ (KINDS.find((each) => each === kind) ?? "info");
-    const same = [...this.shown, ...this.waiting].find(
-      (toast) => toast.kind === known && toast.title === title && toast.text === text,
-    );
+    const toast = this.#make(kind, content);
+    const same = this.#find(({ says }) => says === toast.says);
     if (same) {
       same.times += 1;
-      this.#restart(same);
-      this.onchange();
-      return same.id;
+      return this.#again(same);
     }
-    if (this.shown.length >= this.#limit && this.waiting.length >= this.#waitingLimit) {
-      this.overflow += 1;
-      this.onchange();
-      return 0;
-    }
-    const lasts = Math.min(LONGEST_MS, BASE_MS[known] + READING_MS * (title.length + text.length));
-    const toast = { id: this.#next++, kind: known, title, text, link: safeLink(link, this.#page), times: 1, lasts_ms: lasts, left_ms: lasts };
     this.waiting.push(toast);
     this.#fill();
-    return toast.id;
+    const singles = this.waiting.filter(({ count }) => !count);
+    // A flood that has begun is one thing: what comes after it joins it.
+    if (singles.length <= (singles.length < this.waiting.length ? 0 : this.#options.waitingLimit)) return toast.id;
+    this.waiting = this.waiting.filter(({ count }) => count);
+    return this.#digest(singles, false);
   }
 
   /**
-   * Take a toast away.
-   * @param {number} id
+   * Show what entries say, if their type is one of KINDS.
+   * @param {import("./types.js").Entry[]} entries
+   * @param {{ away?: boolean }} [how] away: they were missed, and many become a digest
    */
+  showEntries = (entries, { away = false } = {}) => {
+    const told = entries.map(({ data }) => data).filter((data) => KINDS.includes(data?.type));
+    const many = told.length >= this.#options.digestFrom || (told.length && this.#find(({ count, away }) => count && away));
+    if (away && many) this.#digest(told.map(({ type, data }) => this.#make(type, data)), true);
+    else for (const { type, data } of told) this.show(type, data);
+  };
+
+  /** Take a toast away. @param {number} id */
   dismiss(id) {
-    this.#stop(id);
+    for (const toast of this.shown) if (toast.id === id) this.#stop(toast);
     this.shown = this.shown.filter((toast) => toast.id !== id);
     this.waiting = this.waiting.filter((toast) => toast.id !== id);
     this.#fill();
@@ -138,67 +73,96 @@ export class Toasts {
 
   /** Take all of them away, with those that wait. */
   clear() {
-    for (const { id } of this.shown) this.#stop(id);
+    for (const toast of this.shown) this.#stop(toast);
     this.shown = [];
     this.waiting = [];
-    this.overflow = 0;
     this.onchange();
   }
 
-  /** Stop every toast's time: somebody is reading, or nobody can see them. */
-  pause() {
-    if (this.#paused) return;
-    this.#paused = true;
-    for (const toast of this.shown) this.#stop(toast.id, toast);
+  /** For how many there was no room yet. */
+  get more() {
+    return this.waiting.reduce((sum, { count, times }) => sum + (count || times), 0);
+  }
+
+  /** Stop every toast's time (somebody is reading, or nobody can see them), or let it run on. @param {boolean} paused */
+  pause(paused = true) {
+    if (this.paused === paused) return;
+    this.paused = paused;
+    for (const toast of this.shown) {
+      if (paused) this.#stop(toast);
+      else this.#start(toast);
+    }
     this.onchange();
   }
 
-  /** Let their time run on. */
-  resume() {
-    if (!this.#paused) return;
-    this.#paused = false;
-    for (const toast of this.shown) this.#start(toast);
-    this.onchange();
+  /** @param {string} kind @param {unknown} content @returns {Toast} */
+  #make(kind, content) {
+    const said = contentOf(content, this.#options.page);
+    const { title, text, actions, lasts_ms, draw } = said;
+    const known = KINDS.find((each) => each === kind) ?? "info";
+    const id = this.#next++;
+    // Who may act on it needs as long as for what is dangerous.
+    const usual = BASE_MS[actions.length ? "danger" : known] + READING_MS * (title.length + text.length);
+    const lasts = lasts_ms ?? Math.min(LONGEST_MS, usual);
+    // What only this page's code can say is nobody else's.
+    const says = draw || actions.some(({ onclick }) => onclick) ? `${id}` : JSON.stringify([known, said]);
+    return { ...said, id, kind: known, times: 1, count: 0, away: false, lasts_ms: lasts, left_ms: lasts, since: 0, timer: 0, says };
   }
 
-  get paused() {
-    return this.#paused;
+  /** @param {(toast: Toast) => unknown} is */
+  #find(is) {
+    return [...this.shown, ...this.waiting].find(is);
+  }
+
+  /** Count toasts in the digest that stands, or in one that is next. @param {Toast[]} toasts @param {boolean} away */
+  #digest(toasts, away) {
+    let digest = this.#find((toast) => toast.count && toast.away === away);
+    if (!digest) {
+      digest = { ...this.#make("info", { title: "", lasts_ms: LONGEST_MS }), away };
+      this.waiting.unshift(digest);
+    }
+    for (const { kind, times, title, text } of toasts) {
+      digest.count += times;
+      if (kind === "danger" || (kind === "warning" && digest.kind !== "danger")) digest.kind = kind; // the gravest
+      digest.text = [(title || text).split("\n")[0], ...digest.text.split("\n")].filter(Boolean).slice(0, LATEST).join("\n");
+    }
+    return this.#again(digest);
+  }
+
+  /** Let a toast's time begin anew; show what there is room for. @param {Toast} toast */
+  #again(toast) {
+    toast.left_ms = toast.lasts_ms;
+    if (toast.timer) {
+      this.#options.host.clearTimeout(toast.timer);
+      this.#start(toast);
+    }
+    this.#fill();
+    return toast.id;
   }
 
   #fill() {
-    while (this.shown.length < this.#limit && this.waiting.length) {
+    while (this.shown.length < this.#options.limit && this.waiting.length) {
       const toast = /** @type {Toast} */ (this.waiting.shift());
       this.shown.push(toast);
       this.#start(toast);
     }
-    if (!this.waiting.length && this.shown.length < this.#limit) this.overflow = 0;
     this.onchange();
   }
 
   /** @param {Toast} toast */
-  #restart(toast) {
-    toast.left_ms = toast.lasts_ms;
-    if (!this.#running.has(toast.id)) return;
-    this.#stop(toast.id);
-    this.#start(toast);
+  #start(toast) {
+    const { host } = this.#options;
+    if (this.paused || !toast.lasts_ms) return;
+    toast.timer = host.setTimeout(() => this.dismiss(toast.id), toast.left_ms);
+    toast.since = host.Date.now();
   }
 
   /** @param {Toast} toast */
-  #start(toast) {
-    if (this.#paused) return;
-    const timer = this.#host.setTimeout(() => this.dismiss(toast.id), toast.left_ms);
-    this.#running.set(toast.id, { timer, since: this.#host.Date.now() });
-  }
-
-  /**
-   * @param {number} id
-   * @param {Toast} [toast] to note how much of its time is left
-   */
-  #stop(id, toast) {
-    const running = this.#running.get(id);
-    if (!running) return;
-    this.#host.clearTimeout(running.timer);
-    this.#running.delete(id);
-    if (toast) toast.left_ms = Math.max(SECOND, toast.left_ms - (this.#host.Date.now() - running.since));
+  #stop(toast) {
+    const { host } = this.#options;
+    if (!toast.timer) return;
+    host.clearTimeout(toast.timer);
+    toast.timer = 0;
+    toast.left_ms = Math.max(SECOND, toast.left_ms - (host.Date.now() - toast.since));
   }
 }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.browser.toolkit_page import open_toolkit
 from tests.conftest import chromium
 from tests.processes import Hermes
 
@@ -55,3 +56,37 @@ def signed_in(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Sign
 def alice(signed_in: SignIn) -> Page:
     """Alice's demo page, connected."""
     return signed_in("alice")
+
+
+Toolkit = Callable[..., Page]
+CONTEXT = (
+    "viewport",
+    "color_scheme",
+    "reduced_motion",
+    "forced_colors",
+    "has_touch",
+    "device_scale_factor",
+    "locale",
+    "contrast",
+)
+
+
+@pytest.fixture
+def toolkit(browser: Browser) -> Iterator[Toolkit]:
+    """Return a function that opens a page with the toolkit alone, connected to a server inside the page."""
+    contexts: list[BrowserContext] = []
+    failures: list[str] = []
+
+    def open_page(*, beside: Page | None = None, **options: Any) -> Page:
+        profile = {name: options.pop(name) for name in CONTEXT if name in options}
+        context = beside.context if beside else browser.new_context(**profile)
+        if not beside:
+            contexts.append(context)
+        context.on("page", lambda page: page.on("pageerror", lambda error: failures.append(str(error))))
+        context.on("console", lambda said: failures.append(said.text) if said.type == "error" else None)
+        return open_toolkit(context, **options)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert failures == []

@@ -206,7 +206,7 @@ def test_only_so_many_toasts_stand_at_once_and_the_rest_can_be_cleared(alice: Pa
     more = alice.locator(".hermes-toasts__more")
     expect(more).to_contain_text("36 more")
     assert alice.locator(f"{TOAST}:not([inert])").count() == 4
-    more.click()
+    more.get_by_role("button", name="Clear all").click()
     expect(alice.locator(TOAST)).to_have_count(0)
 
 

@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 
 const HERMES = new URL("../../static/hermes/", import.meta.url);
 const CORE = ["hermes", "connection", "credentials", "shown", "frames", "position", "backoff"].map((name) => `${name}.js`);
-const TOASTS = ["toasts.js", "toast_view.js", "page.js", "toasts.css"];
+const TOASTS = ["toasts", "content", "toast_view", "strings", "drawing", "swipe", "page"].map((name) => `${name}.js`);
 
 /** @param {string} name */
 const read = (name) => readFileSync(new URL(name, HERMES), "utf8");
@@ -15,7 +15,15 @@ const read = (name) => readFileSync(new URL(name, HERMES), "utf8");
 /** The bytes of files that travel as one, gzipped and not minified. @param {string[]} names */
 const gzipped = (names) => gzipSync(names.map(read).join("\n"), { level: 9 }).length;
 
-test("the core is at most 8 KiB, with toasts at most 16 KiB", () => {
+/** What a module loads, itself included; not what it fetches when it is needed. @param {string[]} names */
+function loaded(names) {
+  const reached = new Set(names);
+  for (const name of reached) for (const [, path] of read(name).matchAll(/^import .* from "\.\/(\w+\.js)"/gm)) reached.add(path);
+  return [...reached].sort();
+}
+
+test("the core is at most 8 KiB, with toasts at most 16 KiB, prose and all", () => {
+  assert.deepEqual(loaded(["page.js"]), [...CORE, ...TOASTS].sort());
   assert.ok(gzipped(CORE) <= 8 * 1024, `${gzipped(CORE)} bytes`);
   assert.ok(gzipped([...CORE, ...TOASTS]) <= 16 * 1024, `${gzipped([...CORE, ...TOASTS])} bytes`);
 });
@@ -27,6 +35,11 @@ test("the sharing, which is loaded apart, weighs what the documents say", () => 
   const more = gzipped([...CORE, "share.js"]) - gzipped(CORE);
   assert.ok(more <= Number(beside) * 1024, `${more} bytes`);
   assert.ok(gzipped(["showing.js"]) <= Number(showing) * 1024, `${gzipped(["showing.js"])} bytes`);
+});
+
+test("the bell is fetched only by who wants it", () => {
+  assert.deepEqual(loaded(["bell.js"]), ["bell.js", "content.js", "drawing.js", "read_marks.js", "strings.js"]);
+  for (const name of [...CORE, ...TOASTS]) assert.doesNotMatch(read(name), /^import .*bell/m, name);
 });
 
 test("every import names a file beside it, with its .js, and nothing else", () => {
@@ -48,9 +61,7 @@ test("nothing turns text into HTML or code", () => {
 test("the core needs no browser to be imported, and no module that it does not name", async () => {
   const { Hermes } = await import("../../static/hermes/hermes.js");
   assert.equal(new Hermes({ stage: "development", token: "t", WebSocket: /** @type {any} */ (class {}) }).state, "idle");
-  const reached = new Set(["hermes.js"]);
-  for (const name of reached) for (const [, path] of read(name).matchAll(/^import .* from "\.\/(\w+\.js)"/gm)) reached.add(path);
-  assert.deepEqual([...reached].sort(), [...CORE].sort());
+  assert.deepEqual(loaded(["hermes.js"]), [...CORE].sort());
 });
 
 test("the package exports the same files", () => {

@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeHost } from "../../static/hermes/testing.js";
-import { Toasts, contentOf, safeLink } from "../../static/hermes/toasts.js";
+import { KINDS, contentOf, safeLink } from "../../static/hermes/content.js";
+import { STRINGS, count } from "../../static/hermes/strings.js";
+import { FakeHost, FakeServer } from "../../static/hermes/testing.js";
+import { Toasts } from "../../static/hermes/toasts.js";
 
 /** @param {ConstructorParameters<typeof Toasts>[0]} [options] */
 function scene(options) {
@@ -37,18 +39,67 @@ test("a kind that nobody knows is information", () => {
   toasts.show("invoice.paid", "text");
   toasts.show("__proto__", "text 2");
   assert.deepEqual(toasts.shown.map(({ kind }) => kind), ["info", "info"]);
+  assert.deepEqual(KINDS, ["info", "success", "warning", "danger", "custom"]);
 });
 
-test("only so many stand at once, the others wait their turn, and the rest is counted", async () => {
+test("only so many stand at once, and the others wait their turn", async () => {
   const { host, toasts, titles } = scene({ limit: 2, waitingLimit: 3 });
-  for (let n = 1; n <= 8; n += 1) toasts.show("info", `${n}`);
+  for (let n = 1; n <= 5; n += 1) toasts.show("info", `${n}`);
   assert.deepEqual(titles(), ["1", "2"]);
   assert.deepEqual(toasts.waiting.map(({ text }) => text), ["3", "4", "5"]);
-  assert.equal(toasts.overflow, 3);
+  assert.equal(toasts.more, 3);
   toasts.dismiss(toasts.shown[0].id);
   assert.deepEqual(titles(), ["2", "3"]);
   await host.pass(60_000);
-  assert.deepEqual([titles(), toasts.waiting.length, toasts.overflow], [[], 0, 0]);
+  assert.deepEqual([titles(), toasts.waiting.length, toasts.more], [[], 0, 0]);
+});
+
+test("when too many wait, one digest waits for all of them, and none is forgotten in its count", async () => {
+  const { host, toasts, titles } = scene({ limit: 2, waitingLimit: 3 });
+  for (let n = 1; n <= 500; n += 1) toasts.show(n === 300 ? "warning" : "success", { title: `${n}` });
+  assert.deepEqual(titles(), ["1", "2"]);
+  assert.equal(toasts.more, 498);
+  const [digest] = toasts.waiting;
+  assert.deepEqual([toasts.waiting.length, digest.count, digest.away, digest.kind], [1, 498, false, "warning"]);
+  assert.equal(digest.text, "500\n499\n498");
+  toasts.dismiss(toasts.shown[0].id);
+  assert.deepEqual([toasts.shown.map(({ count }) => count), toasts.more], [[0, 498], 0]);
+  // It stands: what comes now has a turn of its own again, until there are too many.
+  for (let n = 501; n <= 503; n += 1) toasts.show("info", `${n}`);
+  assert.equal(toasts.more, 3);
+  toasts.show("danger", "504");
+  assert.deepEqual([toasts.more, digest.count, digest.kind], [0, 502, "danger"]);
+  await host.pass(60_000);
+  assert.deepEqual([toasts.shown, toasts.waiting, host.pending], [[], [], 0]);
+});
+
+test("repeats that wait are counted in the digest as often as they were shown", () => {
+  const { toasts } = scene({ limit: 1, waitingLimit: 1 });
+  for (const text of ["a", "b", "b", "b", "c"]) toasts.show("info", text);
+  assert.deepEqual([toasts.more, toasts.waiting[0].count], [4, 4]);
+});
+
+test("what was missed becomes one digest when it is much, and toasts when it is little", () => {
+  const { toasts } = scene({ digestFrom: 4 });
+  const server = new FakeServer();
+  const missed = (/** @type {number} */ n) => Array.from({ length: n }, (_, i) => server.publish({ type: "info", data: `missed ${n}.${i}` }));
+  toasts.showEntries(missed(3), { away: true });
+  assert.deepEqual(toasts.shown.map(({ count }) => count), [0, 0, 0]);
+  toasts.clear();
+  toasts.showEntries([...missed(7), server.publish({ type: "cart.changed", data: {} })], { away: true });
+  assert.deepEqual(toasts.shown.map(({ count, away }) => [count, away]), [[7, true]]);
+  assert.equal(count(STRINGS, "away", toasts.shown[0].count), "7 while you were away");
+  toasts.showEntries(missed(1), { away: true });
+  assert.deepEqual(toasts.shown.map(({ count }) => count), [8]);
+  toasts.showEntries(missed(6));
+  assert.deepEqual([toasts.shown.map(({ count }) => count), toasts.more], [[8, 0, 0, 0], 3]);
+});
+
+test("entries of other types, and entries that are nothing at all, are not shown", () => {
+  const { toasts } = scene();
+  const server = new FakeServer();
+  for (const data of [{ type: "invoice.paid", data: 1 }, { type: "toString" }, { type: ["info"] }, null, 7, "text"]) toasts.showEntries([server.publish(data)]);
+  assert.equal(toasts.shown.length, 0);
 });
 
 test("a repeat is counted on the one that stands, whose time begins anew", async () => {
@@ -72,8 +123,8 @@ test("time stands still while somebody reads, and runs on for what was left, at 
   await host.pass(600_000);
   toasts.show("success", "b");
   assert.equal(toasts.shown.length, 2);
-  toasts.resume();
-  toasts.resume();
+  toasts.pause(false);
+  toasts.pause(false);
   await host.pass(900);
   assert.equal(toasts.shown.length, 2);
   await host.pass(200);
@@ -109,15 +160,66 @@ test("each change is told", async () => {
   assert.equal(changes, 3);
 });
 
+test("a repeat says all of the same: another link or another action is another toast", () => {
+  const { toasts } = scene({ limit: 9 });
+  const paid = { title: "Invoice paid" };
+  for (const extra of [{ link: "/1" }, { link: "/2" }, { actions: [{ label: "Undo", name: "undo" }] }, { icon: "€" }, {}]) toasts.show("info", { ...paid, ...extra });
+  toasts.show("info", paid);
+  assert.deepEqual(toasts.shown.map(({ times }) => times), [1, 1, 1, 1, 2]);
+  // Two functions that look the same may do different things.
+  for (let n = 0; n < 2; n += 1) toasts.show("info", { title: "Saved", actions: [{ label: "Undo", onclick: () => n }] });
+  assert.equal(toasts.shown.length, 7);
+});
+
+test("a toast stands for as long as it is told to, or until it is dismissed", async () => {
+  const { host, toasts } = scene({ limit: 9 });
+  for (const lasts_ms of [0, 1, 3000, 1e9, -5, NaN]) toasts.show("info", { title: `${lasts_ms}`, lasts_ms });
+  assert.deepEqual(toasts.shown.map(({ lasts_ms }) => lasts_ms), [0, 1000, 3000, 60_000, 5080, 5120]);
+  await host.pass(600_000);
+  assert.deepEqual(toasts.shown.map(({ title }) => title), ["0"]);
+});
+
+test("who may act on a toast has as much time as for a dangerous one", () => {
+  const { toasts } = scene();
+  toasts.show("success", { title: "Order cancelled", actions: [{ label: "Undo", name: "undo" }] });
+  assert.ok(toasts.shown[0].lasts_ms > 12_000);
+});
+
 test("whatever a producer sends becomes text", () => {
-  assert.deepEqual(contentOf("text"), { text: "text" });
-  assert.deepEqual(contentOf(7), { text: "7" });
-  assert.deepEqual(contentOf(null), { text: "" });
-  assert.deepEqual(contentOf({ title: "t", text: "x", link: "/a" }), { title: "t", text: "x", link: "/a" });
-  assert.deepEqual(contentOf({ title: { a: 1 }, text: ["b"] }), { title: '{"a":1}', text: '["b"]', link: undefined });
-  assert.deepEqual(contentOf({ amount: 3 }), { text: '{"amount":3}' });
-  assert.deepEqual(contentOf({ title: "t", link: 5 }), { title: "t", text: "", link: undefined });
-  assert.equal(contentOf("x".repeat(9999)).text?.length, 1001);
+  const said = (/** @type {unknown} */ data) => {
+    const { title, text, link } = contentOf(data, "http://app.test/here/");
+    return [title, text, link];
+  };
+  assert.deepEqual(said("text"), ["", "text", ""]);
+  assert.deepEqual(said(7), ["", "7", ""]);
+  assert.deepEqual(said(null), ["", "", ""]);
+  assert.deepEqual(said({ title: "t", text: "x", link: "/a" }), ["t", "x", "http://app.test/a"]);
+  assert.deepEqual(said({ title: { a: 1 }, text: ["b"] }), ['{"a":1}', '["b"]', ""]);
+  assert.deepEqual(said({ amount: 3 }), ["", '{"amount":3}', ""]);
+  assert.deepEqual(said({ title: "t", link: 5 }), ["t", "", ""]);
+  assert.equal(said("x".repeat(9999))[1].length, 1001);
+});
+
+test("at most two actions, each with words and with something harmless to do", () => {
+  const link = (/** @type {unknown} */ each) => ({ label: "go", link: each });
+  const { actions } = contentOf({ title: "t", actions: [null, 7, { name: "no words" }, link("javascript:alert(1)"), link("/a"), { label: { a: 1 }, name: ["n"], onclick: "alert(1)" }, link("/c")] }, "http://app.test/");
+  assert.deepEqual(actions, [
+    { label: "go", link: "http://app.test/a", name: "", onclick: undefined },
+    { label: '{"a":1}', link: "", name: '["n"]', onclick: undefined },
+  ]);
+  assert.deepEqual(contentOf({ title: "t", actions: "<b>" }).actions, []);
+});
+
+test("a look is a name and nothing that a stylesheet could trip over", () => {
+  assert.equal(contentOf({ title: "t", look: "invoice-2" }).look, "invoice-2");
+  for (const look of ['x"] *', "a b", "", {}, "x".repeat(33)]) assert.equal(contentOf({ title: "t", look }).look, "");
+});
+
+test("numbers of things are said as their language says them", () => {
+  const polish = { ...STRINGS, locale: "pl", more: { one: "jeszcze {n}", few: "jeszcze {n} inne", many: "jeszcze {n} innych", other: "jeszcze {n} innego" } };
+  assert.deepEqual([1, 3, 5].map((n) => count(polish, "more", n)), ["jeszcze 1", "jeszcze 3 inne", "jeszcze 5 innych"]);
+  assert.deepEqual([1, 2].map((n) => count(STRINGS, "flood", n)), ["1 more notification", "2 more notifications"]);
+  assert.equal(count({ ...STRINGS, locale: "de" }, "away", 1234), "1.234 while you were away");
 });
 
 test("only links that are harmless are kept", () => {
@@ -126,5 +228,5 @@ test("only links that are harmless are kept", () => {
   for (const [link, address] of Object.entries(kept)) assert.equal(safeLink(link, page), address);
   const refused = ["javascript:alert(1)", " javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\nscript:alert(1)", "data:text/html,x", "vbscript:x",
     "http://other.test/", "//other.test/x", "file:///etc/passwd", "blob:http://app.test/1", "http://app.test:81/", "https://", "", null, 7, {}];
-  for (const link of refused) assert.equal(safeLink(link, page), null, `${link}`);
+  for (const link of refused) assert.equal(safeLink(link, page), "", `${link}`);
 });
