@@ -38,8 +38,8 @@ def async_client() -> redis.asyncio.Redis:
 def _with_honest_writes(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return a kind of connection that says of a write to a broken one what every other failure says.
 
-    uvloop raises a RuntimeError where asyncio writes into the void, and a connection that another task has closed in the
-    same moment has no writer any more; nobody who waits for Redis expects either.
+    uvloop raises a RuntimeError where asyncio writes into the void, and a connection that another task has closed in
+    the same moment has no writer any more; nobody who waits for Redis expects either.
     """
 
     class Connection(connection_class):  # type: ignore[misc, valid-type]
