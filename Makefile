@@ -49,8 +49,8 @@ test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its progr
 test-load: .venv/.installed-dev ## a storm, a flood, bad readers, leaks: the short form
 	$(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
-load: .venv/.installed-dev ## the same with 10,000 clients
-	STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=10 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
+load: .venv/.installed-dev ## the same with 10,000 clients, and 100,000 connections in all
+	SOAK_CONNECTIONS=100000 STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=10 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
 # Alone and last: it needs the whole machine. Its seed is another one each time, unless SEED names one.
 test-faults: .venv/.installed-dev ## the fault suite's short form, of another seed each time (SEED=)
