@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests that start Hermes as processes, and browsers.
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-postgres test-faults faults lint types format pictures venv clean
+.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults lint types format pictures venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -18,7 +18,7 @@ run: .venv/.installed var/secret-key ## run everything on this machine until Ctr
 	@if [ -z "$$DJANGO_SECRET_KEY$$DJANGO_SECRET_KEY_FILE" ]; then export DJANGO_SECRET_KEY_FILE=var/secret-key; fi; \
 	exec $(BIN)/python manage.py demo --port $(PORT)
 
-test: lint types test-js test-python test-faults ## lint, types, JavaScript, Python and browser tests, and the faults' short form
+test: lint types test-js test-python test-load test-faults ## lint, types, JavaScript, Python and browser tests, the short forms of load and faults
 
 lint: .venv/.installed-dev ## style and mistakes (ruff)
 	$(BIN)/ruff format --check .
@@ -44,6 +44,13 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 
 test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
 	HERMES_TEST_POSTGRES=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
+
+# Alone, because they measure.
+test-load: .venv/.installed-dev ## a storm, a flood, bad readers, leaks: the short form
+	$(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
+
+load: .venv/.installed-dev ## the same with 10,000 clients, and 100,000 connections in all
+	SOAK_CONNECTIONS=100000 STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=10 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
 # Alone and last: it needs the whole machine. Its seed is another one each time, unless SEED names one.
 test-faults: .venv/.installed-dev ## the fault suite's short form, of another seed each time (SEED=)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 HOST = "127.0.0.1"
 # A long poll takes 20 s.
 UPSTREAM_SECONDS = 60
+
+Watch = Callable[[str, bytes], None]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -24,6 +27,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         target = self.headers.get("X-Amz-Target", "")
         service = "dynamodb" if target.startswith("DynamoDB") else "sqs"
+        if self.server.watch is not None:
+            self.server.watch(target, body)
         if service in self.server.stopped:
             # Nothing answers: the connection ends, as it does when a process has died.
             self.close_connection = True
@@ -79,23 +84,29 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, upstream_port: int) -> None:
+    def __init__(self, upstream_port: int, watch: Watch | None) -> None:
         super().__init__((HOST, 0), _Handler)
         self.upstream_port = upstream_port
+        self.watch = watch
         self.stopped: set[str] = set()
 
 
 class AwsProxy:
-    """An AWS endpoint whose services fail one by one when told to."""
+    """An AWS endpoint whose services fail one by one when told to.
 
-    def __init__(self) -> None:
+    Args:
+        watch: called with the target and the body of each call, by many threads.
+    """
+
+    def __init__(self, watch: Watch | None = None) -> None:
+        self._watch = watch
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self.url = ""
 
     def start(self, upstream_port: int) -> None:
         """Listen on a free port of loopback and forward to ``upstream_port``."""
-        self._server = _Server(upstream_port)
+        self._server = _Server(upstream_port, self._watch)
         self.url = f"http://{HOST}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()

@@ -50,7 +50,7 @@ def test_a_member_gets_the_page_with_the_toolkit(page: Client) -> None:
         assert "ws://testserver" in response["Content-Security-Policy"]
 
 
-def test_who_is_in_no_room_is_told_so(page: Client) -> None:
+def test_who_is_in_no_room_is_told_so(page: Client, aws: object) -> None:
     Membership.objects.all().delete()
     response = page.get("/")
     assert b"You are in no room yet" in response.content

@@ -40,7 +40,7 @@ ROW_SECONDS = 30.0  # a row that others delete takes effect within 60 s: this, a
 CACHED = 50_000  # rows a process remembers; some 10 MB
 WAITING = 1_000  # joins that may wait for a thread; more are told to come back
 ROWS_A_READ = 50  # members whose rows one request reads, if they come together: BatchGetItem's limit is 100 keys
-READERS = 4  # such requests at once
+READERS = 2  # such requests at once: the fewer, the more share each
 AUTHORIZE_SECONDS = 10.0
 _T = TypeVar("_T")
 

@@ -80,6 +80,8 @@ class Flights(Generic[_T]):
             flight.cancel()
 
     def _land(self, key: Hashable, landed: asyncio.Task[_T]) -> None:
+        if not landed.cancelled():
+            landed.exception()  # nobody may be left who wants to know, and asyncio would complain of that
         if self._under_way.get(key) is landed:
             del self._under_way[key]
 

@@ -11,7 +11,8 @@ from typing import Protocol
 
 INSIDE = 256  # handshakes judged at once: enough to read their rows together, and less than a second of work
 PATIENCE = 8.0  # s in line, then 4113; a client waits 15 s in all, and judging and joining take some of it
-SENT_AWAY = 4  # told to come back in one turn of the loop: a long turn keeps everybody waiting, who comes most of all
+# In one turn of the loop: a long one keeps everybody waiting, and those who come most of all.
+ADMITTED, SENT_AWAY = 4, 4
 
 
 class Guest(Protocol):
@@ -63,11 +64,14 @@ class Gate:
                 asyncio.get_running_loop().call_soon(self._admit)
 
     def _admit(self) -> None:
-        while self._line and len(self._inside) < self._places:
+        for _ in range(ADMITTED):
+            if not self._line or len(self._inside) >= self._places:
+                return
             # The newest first: who came long ago is about to give up, and would be served in vain.
             guest, _ = self._line.popitem()
             self._inside.add(guest)
             guest.admit()
+        asyncio.get_running_loop().call_soon(self._admit)
 
     def _send_away(self) -> None:
         loop = asyncio.get_running_loop()

@@ -52,7 +52,7 @@ class RawSocket(Protocol):
         ...
 
     def buffered(self) -> int:
-        """How many bytes wait in the transport's buffer."""
+        """How many bytes wait for the client; 0 while the transport's buffer is empty."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -124,7 +124,9 @@ class RawOutbound:
         """See `Outbound.check_progress`."""
         waiting = self._socket.buffered()
         taken = self._written - waiting
-        if not waiting or taken > self._taken:
+        if not waiting:
+            self._taken, self._stalled_since = 0, None
+        elif taken > self._taken:
             self._taken, self._stalled_since = taken, None
         elif self._stalled_since is None:
             self._stalled_since = now

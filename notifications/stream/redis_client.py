@@ -38,7 +38,8 @@ def async_client() -> redis.asyncio.Redis:
 def _with_honest_writes(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return a kind of connection that says of a write to a broken one what every other failure says.
 
-    uvloop raises a RuntimeError where asyncio writes into the void, and nobody who waits for Redis expects one.
+    uvloop raises a RuntimeError where asyncio writes into the void, and a connection that another task has closed in
+    the same moment has no writer any more; nobody who waits for Redis expects either.
     """
 
     class Connection(connection_class):  # type: ignore[misc, valid-type]
@@ -47,6 +48,10 @@ def _with_honest_writes(connection_class: type[AbstractConnection]) -> type[Abst
                 await super().send_packed_command(*arguments, **options)
             except RuntimeError as error:
                 raise redis.ConnectionError(f"The connection broke before it was written to: {error}") from error
+            except AttributeError as error:
+                if self._writer is not None:
+                    raise
+                raise redis.ConnectionError("The connection was closed before it was written to.") from error
 
     return Connection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -77,6 +78,24 @@ async def test_a_waiter_that_leaves_stops_nothing() -> None:
         await impatient
     work.go.set()
     assert await patient == 1
+
+
+async def test_an_error_that_nobody_waits_for_any_more_is_not_complained_of(caplog: pytest.LogCaptureFixture) -> None:
+    flights: Flights[int] = Flights()
+    go = asyncio.Event()
+
+    async def fail() -> int:
+        await go.wait()
+        raise ValueError("no")
+
+    impatient = asyncio.create_task(flights.join("key", fail))
+    await tick()
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    go.set()
+    await tick()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_an_error_reaches_everybody_and_is_not_remembered() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from notifications.sockets import outbound
-from notifications.sockets.server import DRAIN_VARIABLE, HermesWebSocketProtocol, listening_socket
+from notifications.sockets.server import DRAIN_VARIABLE, USER_TIMEOUT_MS, HermesWebSocketProtocol, listening_socket
 from tests.sockets.scene import Serving, close_of, control, heard
 
 
@@ -94,6 +95,57 @@ async def test_a_reader_that_only_pings_is_cut_as_well(serving: Serving, monkeyp
         await asyncio.sleep(0.01)
     assert stalled.close_code == 4108
     writer.close()
+
+
+async def test_a_reader_that_is_slow_makes_progress_and_one_that_is_cut_is_reset(serving: Serving) -> None:
+    hub = await serving.hubs.running()
+    reader, writer = await stalled_client(serving, serving.token("alice"))
+    await until(lambda: len(hub._connections) == 1)
+    (protocol,) = serving.server.server_state.connections
+    link = protocol.transport.get_extra_info("socket")
+
+    def user_timeout() -> int:
+        timeout: int = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        return timeout
+
+    for number in range(1, 13):
+        await serving.publish(number, data='"' + "x" * 50_000 + '"')
+    (alice,) = hub._connections
+    await until(lambda: alice.outbound._written > 12 * 50_000)
+    waiting = protocol.buffered()
+    assert waiting > protocol.transport.get_write_buffer_size() + 50_000, "what the kernel has taken counts, too"
+    assert user_timeout() == 0, "while we watch the kernel does not"
+    read = 0
+    while read < 30_000:  # less than makes the kernel take more
+        read += len(await reader.read(10_000))
+    await until(lambda: protocol.buffered() < waiting)
+    while protocol.buffered():
+        await reader.read(100_000)
+    assert user_timeout() == USER_TIMEOUT_MS
+    protocol.abort()
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
+async def test_who_sends_without_end_is_read_in_slices_and_no_more_once_closed(serving: Serving) -> None:
+    hub = await serving.hubs.running()
+    async with serving.connect(serving.token("bob")) as bob:
+        await control(bob, "hello")
+        _, writer = await stalled_client(serving, serving.token("alice"))
+        await until(lambda: len(hub._connections) == 2)
+        (alice,) = [each for each in hub._connections if each.user == "alice"]
+        frame = bytes((0x81, 0x80 | 2)) + b"\0\0\0\0" + b"{}"
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < began + 20:
+                writer.write(frame * 1000)
+                await writer.drain()
+        assert alice.close_code == 4129
+        assert hub._connections == {each for each in hub._connections if each.user == "bob"}
+        await serving.publish(1)
+        assert (await heard(bob))["seq"] == 1
+        writer.close()
 
 
 async def test_nothing_is_written_after_the_close_frame(serving: Serving) -> None:

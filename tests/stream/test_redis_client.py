@@ -12,6 +12,26 @@ from hermes_site.engines import Valkey
 from notifications.stream.redis_client import async_client
 
 
+async def test_a_write_to_a_connection_that_another_task_has_just_closed_is_a_failure_of_redis(valkey: Valkey) -> None:
+    client = async_client()
+    connection = await client.connection_pool.get_connection()
+    write = connection._send_packed_command
+
+    async def closed_meanwhile(command: object) -> None:
+        await connection.disconnect()
+        await write(command)
+
+    connection._send_packed_command = closed_meanwhile
+    try:
+        with pytest.raises(redis.ConnectionError):
+            await connection.send_command("PING")
+    finally:
+        del connection._send_packed_command
+        await client.connection_pool.release(connection)
+    assert await client.ping()
+    await client.aclose()
+
+
 def test_a_write_to_a_connection_that_has_just_broken_is_a_failure_of_redis_on_uvloop_too(valkey: Valkey) -> None:
     async def break_and_write() -> None:
         client = async_client()
