@@ -43,14 +43,20 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 	$(BIN)/coverage report
 
 test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
-	HERMES_TEST_POSTGRES=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST_ARGS)
+	@# Two halves at once, as above; a database that is given is one, and has them one after the other.
+	@mkdir -p var
+	@export HERMES_TEST_POSTGRES=1; pytest='$(BIN)/python -m pytest -m not(browser) $(PYTEST_ARGS)'; \
+	if [ -n "$$TEST_DATABASE_URL" ]; then exec $$pytest; fi; \
+	$$pytest $(PROCESSES) >var/postgres-processes.log 2>&1 & processes=$$!; \
+	$$pytest $(PROCESSES:%=--ignore=%); status=$$?; \
+	wait $$processes || status=1; cat var/postgres-processes.log; exit $$status
 
 # Alone, because they measure.
 test-load: .venv/.installed-dev ## a storm, a flood, bad readers, leaks: the short form
 	$(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
 load: .venv/.installed-dev ## the same with 10,000 clients, and 100,000 connections in all
-	SOAK_CONNECTIONS=100000 STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=10 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
+	SOAK_CONNECTIONS=100000 STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=12 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
 # Alone and last: it needs the whole machine. Its seed is another one each time, unless SEED names one.
 test-faults: .venv/.installed-dev ## the fault suite's short form, of another seed each time (SEED=)

@@ -207,6 +207,18 @@ class World:
         with self.redis() as client:
             return Counter(key.decode().split(":")[3] for key in client.scan_iter(count=1000))
 
+    def longest_lives(self) -> dict[str, int]:
+        """Return for each kind of key how many seconds the longest-lived one has left; 0 where one lives for ever."""
+        longest: dict[str, int] = {}
+        with self.redis() as client:
+            for key in client.scan_iter(count=1000):
+                kind, left = key.decode().split(":")[3], int(client.pttl(key))
+                if left == -2:
+                    continue  # it has ended meanwhile
+                seconds = 0 if left == -1 else -(-left // 1000)
+                longest[kind] = 0 if not seconds or longest.get(kind) == 0 else max(longest.get(kind, 0), seconds)
+        return longest
+
     def redis(self) -> redis.Redis:
         """Return a client of the histories' Redis; close it."""
         return redis.Redis.from_url(self.env["REDIS_URL"])
