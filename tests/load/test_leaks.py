@@ -23,8 +23,8 @@ pytestmark = pytest.mark.load
 # `make soak` asks for 100,000: four hours of a busy day.
 CONNECTIONS = int(os.environ.get("SOAK_CONNECTIONS", "4000"))
 WHOLE = 100_000
-# Connections that stay open for the next who needs one: to Redis, and to DynamoDB for rows and for the mirror. They come
-# as they are needed; what a client leaves behind would come by the thousand.
+# Connections that stay open for the next who needs one: to Redis, and to DynamoDB for rows and mirror. They come only
+# as they are needed, and what a client leaves behind would come by the thousand.
 POOLED = 16 + 8 + 8
 LOOKS = 5
 # MiB between the second look and the last: an allocator's fragments, and room for what a process remembers of members
