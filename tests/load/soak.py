@@ -109,7 +109,9 @@ class Soak:
                 has_ended.set()
                 await sending
             await eventually(self._is_calm, CALM_SECONDS, "nobody is connected, and that is written down")
-            seen.append(await asyncio.to_thread(self._look))
+            # What the registry has in hand while it writes is no longer counted as pending.
+            look = await eventually(self._settled, CALM_SECONDS, "each connection is known once, and as closed")
+            seen.append(look)
         return seen
 
     def _room_of(self, user: int, part: int) -> str:
@@ -181,6 +183,10 @@ class Soak:
         pending = sum(value for name, value in metrics.items() if name.startswith("hermes_registry_pending"))
         # One room stays open: the stage's commands.
         return metrics["hermes_connections"] == 0 and pending == 0 and metrics["hermes_rooms"] <= 1
+
+    async def _settled(self) -> Look | None:
+        look = await asyncio.to_thread(self._look)
+        return look if (look.open_rows, look.mirror_rows, look.closed_rows) == (0, 0, self.made) else None
 
     def _look(self) -> Look:
         metrics = self.world.metrics()
