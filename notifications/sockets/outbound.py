@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from autobahn.exception import Disconnected
 from django.conf import settings
 
 from notifications.sockets.protocol import PING_FRAME, Close, text_frame
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 RAW_EXTENSION = "hermes.raw"  # sockets.server puts a RawSocket there
 STALL_SECONDS = 10.0  # guarantee 7: cut this long after writes stop making progress
+# What `send` raises when the client went and we were not told yet: an OSError, says ASGI; Daphne raises its own.
+CLIENT_GONE = (OSError, Disconnected)
 
 
 class Batch:
@@ -198,7 +201,7 @@ class QueuedOutbound:
     async def _run(self) -> None:
         try:
             await self._drain()
-        except OSError:
+        except CLIENT_GONE:
             pass  # the client has gone; the consumer's receive says so too
         except Exception:
             logger.exception("A connection's writer failed; the connection is closed.")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from autobahn.exception import Disconnected
 
 from notifications.sockets.outbound import STALL_SECONDS, Batch, QueuedOutbound, RawOutbound
 from notifications.sockets.protocol import PING_FRAME, Close, text_frame
@@ -176,7 +177,10 @@ async def test_a_send_that_hangs_cuts_its_reader(queued: Queued) -> None:
     server.open.set()
 
 
-@pytest.mark.parametrize(("error", "cut"), [(OSError("gone"), []), (RuntimeError("a defect"), [Close.UNAVAILABLE])])
+@pytest.mark.parametrize(
+    ("error", "cut"),
+    [(OSError("gone"), []), (Disconnected("gone, says Daphne"), []), (RuntimeError("a defect"), [Close.UNAVAILABLE])],
+)
 async def test_a_send_that_fails_ends_the_writer(
     queued: Queued, error: Exception, cut: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
