@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifications.sockets import gate, handshake
 from notifications.sockets.handshake import Handshake
@@ -53,6 +54,16 @@ class Server:
         """How many handshakes wait."""
         return sum(isinstance(each, Handshake) for each in self.uvicorn.server_state.connections)
 
+    @contextlib.asynccontextmanager
+    async def full(self) -> AsyncIterator[None]:
+        """Have one handshake judged, and thus no place at the gate; let it in at the end."""
+        first = asyncio.create_task(self.connect())
+        await eventually(lambda: self.seen == 1)
+        yield
+        self.go.set()
+        with contextlib.suppress(InvalidStatus):  # a server that stops refuses it
+            await (await first).close()
+
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a TCP connection."""
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -89,73 +100,58 @@ async def test_who_waits_costs_no_protocol_and_is_served_when_its_turn_comes(mak
 
 async def test_who_waits_for_too_long_is_told_4113_in_its_own_protocol(make_server: Callable[..., Any]) -> None:
     server = await make_server(1, 0.1)
-    first = asyncio.create_task(server.connect())
-    await eventually(lambda: server.seen == 1)
-    for options in ({"subprotocols": ["hermes.v1", "hermes.token.abc"]}, {}):
-        page = await server.connect(**options)
-        assert page.subprotocol == ("hermes.v1" if options else None)
-        with pytest.raises(ConnectionClosed):
-            await page.recv()
-        assert (page.close_code, page.close_reason) == (4113, "unavailable")
-    assert server.seen == 1
-    server.go.set()
-    await (await first).close()
+    async with server.full():
+        for options in ({"subprotocols": ["hermes.v1", "hermes.token.abc"]}, {}):
+            page = await server.connect(**options)
+            assert page.subprotocol == ("hermes.v1" if options else None)
+            with pytest.raises(ConnectionClosed):
+                await page.recv()
+            assert (page.close_code, page.close_reason) == (4113, "unavailable")
+        assert server.seen == 1
 
 
 async def test_who_gives_up_while_it_waits_leaves_the_line(make_server: Callable[..., Any]) -> None:
     server = await make_server(1, 10.0)
-    first = asyncio.create_task(server.connect())
-    await eventually(lambda: server.seen == 1)
-    _, writer = await server.raw()
-    writer.write(REQUEST + b"\r\n")
-    await eventually(server.in_line)
-    writer.close()
-    await eventually(lambda: len(server.uvicorn.server_state.connections) == 1)
-    server.go.set()
-    await (await first).close()
-    assert server.seen == 1
+    async with server.full():
+        _, writer = await server.raw()
+        writer.write(REQUEST + b"\r\n")
+        await eventually(server.in_line)
+        writer.close()
+        await eventually(lambda: len(server.uvicorn.server_state.connections) == 1)
+        assert server.seen == 1
 
 
 async def test_who_sends_without_end_while_it_waits_is_dropped(make_server: Callable[..., Any]) -> None:
     server = await make_server(1, 10.0)
-    first = asyncio.create_task(server.connect())
-    await eventually(lambda: server.seen == 1)
-    reader, writer = await server.raw()
-    writer.write(REQUEST + b"\r\n")
-    await eventually(server.in_line)
-    writer.write(b"x" * (handshake.EARLY + 1))
-    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await reader.readexactly(1)
-    writer.close()
-    server.go.set()
-    await (await first).close()
+    async with server.full():
+        reader, writer = await server.raw()
+        writer.write(REQUEST + b"\r\n")
+        await eventually(server.in_line)
+        writer.write(b"x" * (handshake.EARLY + 1))
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        writer.close()
 
 
 async def test_a_server_that_stops_tells_those_who_wait_to_come_back(make_server: Callable[..., Any]) -> None:
     server = await make_server(1, 10.0)
-    first = asyncio.create_task(server.connect())
-    await eventually(lambda: server.seen == 1)
-    reader, writer = await server.raw()
-    writer.write(REQUEST + b"\r\n")
-    await eventually(server.in_line)
-    for each in list(server.uvicorn.server_state.connections):
-        each.shutdown()  # as uvicorn does
-    answer = await reader.read(4096)
-    head, _, frame = answer.partition(b"\r\n\r\n")
-    assert b" 101 " in head.splitlines()[0]
-    assert struct.unpack("!H", frame[2:4])[0] == 4112
-    writer.close()
-    server.go.set()
-    await asyncio.gather(first, return_exceptions=True)  # the server's own protocol refuses it with 500
+    async with server.full():
+        reader, writer = await server.raw()
+        writer.write(REQUEST + b"\r\n")
+        await eventually(server.in_line)
+        for each in list(server.uvicorn.server_state.connections):
+            each.shutdown()  # as uvicorn does
+        answer = await reader.read(4096)
+        head, _, frame = answer.partition(b"\r\n\r\n")
+        assert b" 101 " in head.splitlines()[0]
+        assert struct.unpack("!H", frame[2:4])[0] == 4112
+        writer.close()
 
 
 async def test_a_handshake_without_a_key_is_not_answered_when_sent_away(make_server: Callable[..., Any]) -> None:
     server = await make_server(1, 0.1)
-    first = asyncio.create_task(server.connect())
-    await eventually(lambda: server.seen == 1)
-    reader, writer = await server.raw()
-    writer.write(REQUEST.replace(b"Sec-WebSocket-Key", b"X-No-Key") + b"\r\n")
-    assert await reader.read() == b""
-    writer.close()
-    server.go.set()
-    await (await first).close()
+    async with server.full():
+        reader, writer = await server.raw()
+        writer.write(REQUEST.replace(b"Sec-WebSocket-Key", b"X-No-Key") + b"\r\n")
+        assert await reader.read() == b""
+        writer.close()

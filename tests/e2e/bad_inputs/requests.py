@@ -55,6 +55,14 @@ def admin(path: str, status: int, **options: object) -> Request:
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def form(path: str, status: int, body: bytes, **options: object) -> Request:
+    """Send a form."""
+    headers = FORM | {"Accept": "application/json"}
+    return Request(f"POST {path} HTTP/1.1", status, headers=headers, body=body, **options)  # type: ignore[arg-type]
+
+
 REQUESTS: dict[str, Request] = {
     # ── POST /notifications/token: bodies ────────────────────────────────────────────────────────────────────────────
     "token: a word": token("rubbish", 400, "not_json"),
@@ -162,48 +170,20 @@ REQUESTS: dict[str, Request] = {
     "sending without a form": Request(
         "POST /send/ HTTP/1.1", 400, signed_in=True, headers={"Accept": "application/json"}
     ),
-    "sending to a room of others": Request(
-        "POST /send/ HTTP/1.1",
-        403,
-        signed_in=True,
-        headers=FORM | {"Accept": "application/json"},
-        body=b"room=globex&type=info&title=x&text=x",
+    "sending to a room of others": form("/send/", 403, b"room=globex&type=info&title=x&text=x", signed_in=True),
+    "sending another kind": form("/send/", 400, b"room=acme&type=hermes.lost&title=x&text=x", signed_in=True),
+    "sending a NUL": form("/send/", 400, b"room=ac%00me&type=info&title=x&text=x", signed_in=True),
+    "sending without a CSRF token": form("/send/", 403, b"room=acme&type=info&title=x&text=x", signed_in="cookie"),
+    "signing in without a CSRF token": form("/sign-in/", 403, b"username=alice&password=x"),
+    "signing in with a NUL": form("/sign-in/", 200, b"username=a%00b&password=x", signed_in="csrf"),
+    "signing in with a name of 100,000 letters": form(
+        "/sign-in/", 200, b"password=x&username=" + b"a" * 100_000, signed_in="csrf"
     ),
-    "sending another kind": Request(
-        "POST /send/ HTTP/1.1",
-        400,
-        signed_in=True,
-        headers=FORM | {"Accept": "application/json"},
-        body=b"room=acme&type=hermes.lost&title=x&text=x",
+    "signing in with bytes that are no UTF-8": form(
+        "/sign-in/", 200, b"username=%ff%fe&password=%ff", signed_in="csrf"
     ),
-    "sending a NUL": Request(
-        "POST /send/ HTTP/1.1",
-        400,
-        signed_in=True,
-        headers=FORM | {"Accept": "application/json"},
-        body=b"room=ac%00me&type=info&title=x&text=x",
-    ),
-    "sending without a CSRF token": Request(
-        "POST /send/ HTTP/1.1", 403, signed_in="cookie", headers=FORM, body=b"room=acme&type=info&title=x&text=x"
-    ),
-    "signing in without a CSRF token": Request(
-        "POST /sign-in/ HTTP/1.1", 403, headers=FORM, body=b"username=alice&password=x"
-    ),
-    "signing in with a NUL": Request(
-        "POST /sign-in/ HTTP/1.1", 200, signed_in="csrf", headers=FORM, body=b"username=a%00b&password=x"
-    ),
-    "signing in with a name of 100,000 letters": Request(
-        "POST /sign-in/ HTTP/1.1", 200, signed_in="csrf", headers=FORM, body=b"password=x&username=" + b"a" * 100_000
-    ),
-    "signing in with bytes that are no UTF-8": Request(
-        "POST /sign-in/ HTTP/1.1", 200, signed_in="csrf", headers=FORM, body=b"username=%ff%fe&password=%ff"
-    ),
-    "signing in with 2,000 fields": Request(
-        "POST /sign-in/ HTTP/1.1",
-        400,
-        signed_in="csrf",
-        headers=FORM,
-        body="&".join(f"f{number}=x" for number in range(2000)).encode(),
+    "signing in with 2,000 fields": form(
+        "/sign-in/", 400, "&".join(f"f{number}=x" for number in range(2000)).encode(), signed_in="csrf"
     ),
     "signing in with a form without its boundary": Request(
         "POST /sign-in/ HTTP/1.1", 400, signed_in="csrf", headers={"Content-Type": "multipart/form-data"}, body=b"x"

@@ -176,10 +176,14 @@ def test_a_body_that_can_never_be_delivered_is_a_dead_letter_with_its_reason(
 
 
 # ── Tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def refusal(answer: Answer, server: str) -> tuple[int | None, str]:
-    """Return how a connection was refused; Daphne says no reasons."""
-    assert answer.texts == []
-    return answer.code, answer.reason if server == "serve" else ""
+def refusal(world: World, server: str, path: str, headers: Any) -> tuple[int | None, str]:
+    """Return how a handshake was refused: accepted first, so that a browser can read why; Daphne says no reasons."""
+    wire, answer = world.shake(server, path, headers=headers)
+    with wire:
+        assert answer.status == 101
+        end = wire.until_closed()
+    assert end.texts == []
+    return end.code, end.reason if server == "serve" else ""
 
 
 @each_server
@@ -196,20 +200,14 @@ def test_a_token_that_gives_no_authority_is_refused_with_its_code(
         headers, path = [("Sec-WebSocket-Protocol", f"hermes.v1, hermes.token.{token}")], "/ws/development"
     else:
         headers, path = [], f"/ws/development?token={token}"
-    wire, answer = world.shake(server, path, headers=headers)
-    with wire:
-        assert answer.status == 101
-        assert refusal(wire.until_closed(), server) == (code, reason if server == "serve" else "")
+    assert refusal(world, server, path, headers) == (code, reason if server == "serve" else "")
 
 
 @each_server
 @pytest.mark.parametrize("name", handshakes.CREDENTIALS)
 def test_a_handshake_without_exactly_one_token_for_its_stage_is_refused(world: World, server: str, name: str) -> None:
     path, headers, code, reason = handshakes.CREDENTIALS[name]
-    wire, answer = world.shake(server, path, headers=headers)
-    with wire:
-        assert answer.status == 101
-        assert refusal(wire.until_closed(), server) == (code, reason if server == "serve" else "")
+    assert refusal(world, server, path, headers) == (code, reason if server == "serve" else "")
 
 
 # ── Handshakes ───────────────────────────────────────────────────────────────────────────────────────────────────────
