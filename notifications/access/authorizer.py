@@ -1,9 +1,8 @@
 """Authorizer: a handshake's token becomes a grant, or a refusal. ASGI middleware between routing and sockets.consumer.
 
-In order of cost: the JWT (microseconds), the member's row (DynamoDB, read again after half a minute), the bcrypt
-verdict (milliseconds to 0.2 s of CPU). A verdict is a fact about a digest and a hash and is kept until the token
-expires, here and in Redis for the other processes; a changed row has another hash and so another verdict. Whether the
-secret and the passcode behind it are still accepted is no part of it and judged every time.
+In order of cost: the JWT (microseconds), what another process has found out of the member (standing: one question to
+Redis), the member's row (DynamoDB, read again after three quarters of a minute), the bcrypt verdict (milliseconds to
+0.2 s of CPU). Whether the secret and the passcode behind a token are still accepted is judged every time.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from django.conf import settings
 from notifications.access import token_store, tokens
 from notifications.access.origins import Application, Receive, Scope, Send
 from notifications.access.recall import Batches, Flights, Recent
+from notifications.access.standing import NOTHING, ROW_SECONDS, Standing, Standings, tag_of
 from notifications.access.token_store import Row
 from notifications.access.verdicts import Verdicts
 from notifications.conf import Stage
@@ -36,12 +36,13 @@ SUBPROTOCOL = "hermes.v1"
 TOKEN_SUBPROTOCOL = "hermes.token."  # noqa: S105  a prefix
 BAD_REQUEST, TOKEN, REVOKED, UNAVAILABLE = 4400, 4401, 4403, 4113  # docs/protocol.md
 
-ROW_SECONDS = 30.0  # a row that others delete takes effect within 60 s: this, and the sweep of open connections
 CACHED = 50_000  # rows a process remembers; some 10 MB
+DISTRUSTED = 10_000  # members whose revocation was announced; a row counts for 45 s
 WAITING = 1_000  # joins that may wait for a thread; more are told to come back
 ROWS_A_READ = 50  # members whose rows one request reads, if they come together: BatchGetItem's limit is 100 keys
 READERS = 2  # such requests at once: the fewer, the more share each
 AUTHORIZE_SECONDS = 10.0
+_Read = tuple[float, Row]  # monotonic seconds before it was read, and what was read
 _T = TypeVar("_T")
 
 
@@ -78,15 +79,19 @@ class Authorizer:
     """Judges tokens for one process and event loop.
 
     Args:
-        cache: a Redis client for verdicts shared with other processes; by default our own.
+        cache: a Redis client for what the processes tell each other; by default our own.
     """
 
     def __init__(self, cache: redis.asyncio.Redis | None = None) -> None:
-        self._rows: Recent[tuple[float, Row]] = Recent(CACHED)
-        self._verdicts = Verdicts(cache)
+        self._rows: Recent[_Read] = Recent(CACHED)
+        self._verdicts = Verdicts()
+        self._standings = Standings(cache)
         # A member's many tabs come back at once: one reads the row.
-        self._reading: Flights[tuple[Row, float]] = Flights()
+        self._reading: Flights[_Read] = Flights()
         self._forgotten = 0
+        # Rows that others have read before these moments are not trusted: of all members, and of some.
+        self._trusted_since = float("-inf")
+        self._distrusted: Recent[float] = Recent(DISTRUSTED)
         self._waiting = 0
         self._dynamodb = ThreadPoolExecutor(max_workers=8, thread_name_prefix="hermes-tokens")
         self._rows_of = {
@@ -100,7 +105,8 @@ class Authorizer:
         for batches in self._rows_of.values():
             batches.cancel()
         self._dynamodb.shutdown(wait=False, cancel_futures=True)
-        await self._verdicts.aclose()
+        self._verdicts.close()
+        await self._standings.aclose()
 
     async def authorize(self, stage: Stage, token: str) -> Grant:
         """Judge a token.
@@ -120,15 +126,7 @@ class Authorizer:
         claims = tokens.verify(token, stage, now=now, max_ttl=settings.HERMES_TOKEN_MAX_TTL)
         try:
             async with asyncio.timeout(AUTHORIZE_SECONDS):
-                row, checked_at = await self._row(stage, claims.user, claims.room_id)
-                try:
-                    await self._judge(stage, claims, row)
-                except TokenRefused:
-                    if checked_at >= asked_at:
-                        raise
-                    # The row is from memory, and the one that this token was given with may be newer.
-                    row, checked_at = await self._read_once(stage, claims.user, claims.room_id)
-                    await self._judge(stage, claims, row)
+                checked_at = await self._admit(stage, claims, asked_at)
         except TimeoutError as error:
             raise Unavailable("the authorizer did not get an answer in time") from error
         return Grant(
@@ -141,9 +139,34 @@ class Authorizer:
             checked_at,
         )
 
+    async def _admit(self, stage: Stage, claims: tokens.Claims, asked_at: float) -> float:
+        """Judge a token whose signature is good; returns when the row was read by which it was judged."""
+        user, room_id = claims.user, claims.room_id
+        standing = NOTHING
+        known = self._rows.get((stage.name, user, room_id))
+        if known is None or asked_at - known[0] >= ROW_SECONDS:
+            standing = await self._standings.recall(stage, user, room_id, claims.digests)
+            if standing.age is not None and standing.admits(claims.issued_at):
+                read_at = asked_at - standing.age
+                distrusted = self._distrusted.get((stage.name, user, room_id)) or float("-inf")
+                if read_at >= max(self._trusted_since, distrusted):
+                    return read_at
+            known = await self._read_once(stage, user, room_id)
+        checked_at, row = known
+        try:
+            await self._judge(stage, claims, row, standing)
+        except TokenRefused:
+            if checked_at >= asked_at:
+                raise
+            # The row is from memory, and the one that this token was given with may be newer.
+            checked_at, row = await self._read_once(stage, user, room_id)
+            await self._judge(stage, claims, row, standing)
+        return checked_at
+
     def forget(self, stage: str, user_id: str, room_id: str) -> None:
         """Read a member's row again before the next verdict; called when a revocation is announced."""
         self._forgotten += 1
+        self._distrusted.put((stage, user_id, room_id), time.monotonic())
         self._rows.drop((stage, user_id, room_id))
         self._reading.drop((stage, user_id, room_id))  # it may find what was before
 
@@ -152,6 +175,11 @@ class Authorizer:
         self._forgotten += 1
         self._rows = Recent(CACHED)
         self._reading.drop_all()
+        self.trust_since(time.monotonic())
+
+    def trust_since(self, moment: float) -> None:
+        """Trust rows that other processes have read since a moment, in monotonic seconds: all commands are known."""
+        self._trusted_since = moment
 
     async def reread(self, stage: Stage, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """Read rows again for the sweep of open connections; what it finds is what joins see, too.
@@ -166,35 +194,39 @@ class Authorizer:
         rows = await self._in_thread(self._dynamodb, token_store.read_many, stage, list(members))
         if forgotten == self._forgotten:
             for (user, room), row in rows.items():
-                self._rows.put((stage.name, user, room), (started, row))
+                self._remember(stage, user, room, started, row)
         return rows
 
-    async def _row(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
-        key = (stage.name, user, room_id)
-        known = self._rows.get(key)
-        if known is not None and time.monotonic() - known[0] < ROW_SECONDS:
-            return known[1], known[0]
-        return await self._read_once(stage, user, room_id)
-
-    async def _read_once(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
+    async def _read_once(self, stage: Stage, user: str, room_id: str) -> _Read:
         return await self._reading.join((stage.name, user, room_id), lambda: self._read(stage, user, room_id))
 
-    async def _read(self, stage: Stage, user: str, room_id: str) -> tuple[Row, float]:
+    async def _read(self, stage: Stage, user: str, room_id: str) -> _Read:
         forgotten, started = self._forgotten, time.monotonic()
         row = await self._rows_of[stage.name].ask((user, room_id))
         if forgotten == self._forgotten:  # else a revocation came meanwhile, and this row may be older than it
-            self._rows.put((stage.name, user, room_id), (started, row))
-        return row, started
+            self._remember(stage, user, room_id, started, row)
+        return started, row
+
+    def _remember(self, stage: Stage, user: str, room_id: str, started: float, row: Row) -> None:
+        self._rows.put((stage.name, user, room_id), (started, row))
+        self._standings.share_row(stage, user, room_id, row, time.monotonic() - started)
 
     async def _read_many(self, stage: Stage, members: list[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         return await self._in_thread(self._dynamodb, token_store.read_many, stage, members)
 
-    async def _judge(self, stage: Stage, claims: tokens.Claims, row: Row) -> None:
+    async def _judge(self, stage: Stage, claims: tokens.Claims, row: Row, standing: Standing) -> None:
         judge_row(row, claims.issued_at)
+        token_hash = row.token_hash or ""
+        tag = tag_of(stage, token_hash)
+        if tag in standing.matching:
+            return
         # While a passcode is rotated, the row may be older or newer than the token: it holds one hash, and the member's
         # sessions have tokens of both ages. Either is good that an accepted passcode has made.
         for digest in claims.digests:
-            if await self._verdicts.holds(stage, digest, row.token_hash or "", claims.expires_at):
+            holds, is_news = await self._verdicts.holds(digest, token_hash, claims.expires_at)
+            if is_news:
+                self._standings.share_verdict(stage, claims.user, claims.room_id, digest, tag, claims.expires_at)
+            if holds:
                 return
         raise TokenRefused("digest")
 

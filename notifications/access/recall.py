@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from notifications.exceptions import Unavailable
 
@@ -107,29 +107,38 @@ class Batches(Generic[_K, _T]):
         self._longest = waiting
         self._waiting: list[tuple[_K, asyncio.Future[_T]]] = []
         self._asking: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def ask(self, key: _K) -> asyncio.Future[_T]:
         """Return what will be the answer for a key, from a question asked after this call.
 
         Raises:
-            Unavailable: too many wait.
+            Unavailable: too many wait, or it is closed.
         """
+        if self._is_closed:
+            raise Unavailable("the authorizer is closed")
         if len(self._waiting) >= self._longest:
             raise Unavailable("too many joins wait for an answer")
         answered: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, answered))
         if len(self._asking) < self._askers:
-            asking = asyncio.create_task(self._take_turns(), name="hermes-asking")
-            self._asking.add(asking)
-            asking.add_done_callback(self._asking.discard)
+            self._asking.add(asyncio.create_task(self._ask_on(), name="hermes-asking"))
         return answered
 
     def cancel(self) -> None:
-        """Give everything up."""
+        """Give everything up, and take nothing more."""
+        self._is_closed = True
         for asking in list(self._asking):
             asking.cancel()
         while self._waiting:
             self._waiting.pop()[1].cancel()
+
+    async def _ask_on(self) -> None:
+        try:
+            await self._take_turns()
+        finally:
+            # Not by a callback: that comes after who has just got an answer, and who asks again would wait for nobody.
+            self._asking.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _take_turns(self) -> None:
         while self._waiting:

@@ -36,6 +36,7 @@ class Connection:
         "_credit",
         "_credited_at",
         "address",
+        "checked_at",
         "close_code",
         "ends_at",
         "expiring_sent",
@@ -51,6 +52,7 @@ class Connection:
 
     def __init__(self, grant: Grant, *, speaks_v1: bool, address: str = "") -> None:
         self.grant = grant
+        self.checked_at = grant.checked_at  # when its member's row was last read, in this process's monotonic seconds
         self.ends_at = _end(grant)
         self.address = address
         self.user = grant.user
@@ -130,6 +132,7 @@ class Connection:
     def refresh(self, grant: Grant) -> None:
         """Stay, with a grant that ends later."""
         self.grant = grant
+        self.checked_at = grant.checked_at
         self.ends_at = _end(grant)
         self.expiring_sent = False
         expires_in = int(grant.expires_at - time.time())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,7 +24,7 @@ from notifications.sockets import protocol
 from notifications.sockets.connection import Connection
 from notifications.sockets.crowd import TooManyConnections, subscriber_of
 from notifications.sockets.hub import Hub, HubOfLoop
-from notifications.sockets.outbound import RAW_EXTENSION, QueuedOutbound, RawOutbound
+from notifications.sockets.outbound import RAW_EXTENSION, QueuedOutbound, RawOutbound, RawSocket
 from notifications.sockets.protocol import Close, Recent, Refresh, SendMessage
 from notifications.stream.message import Message
 from notifications.stream.position import Position, parse_position
@@ -34,46 +35,74 @@ logger = logging.getLogger(__name__)
 class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
     """One WebSocket. It has no channel of its own: the hub has one for the whole process.
 
+    On `manage.py serve` it returns once its client has joined, and is called when the client says something: ten
+    thousand that say nothing have no task that waits. Elsewhere it waits for its client as ASGI applications do.
+
     Args:
         hubs: where the process's hub is.
     """
 
+    __slots__ = ("_connection", "_hub", "_hubs", "_raw", "said")
+
     def __init__(self, hubs: HubOfLoop) -> None:
         self._hubs = hubs
+        self.said: deque[str | None] = deque()
 
     async def __call__(
         self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
-        """Handle the connection until it ends."""
-        self.scope = scope
-        hub = await self._hubs.running()
+        """Let the client in, and handle what it says until it ends."""
+        hub = self._hub = await self._hubs.running()
         await receive()  # websocket.connect
-        raw = scope.get("extensions", {}).get(RAW_EXTENSION)
+        raw: RawSocket | None = scope.get("extensions", {}).get(RAW_EXTENSION)
         connection = Connection(scope["hermes.grant"], speaks_v1=scope["hermes.v1"], address=_address(scope))
+        self._connection, self._raw = connection, raw
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if connection.speaks_v1 else None})
-        if raw is None:
-            connection.outbound = QueuedOutbound(send, connection.on_cut)
-        else:
+        if raw is not None:
             connection.outbound = RawOutbound(raw, connection.on_cut)
-            raw.on_drain = lambda slot_seconds: hub.drain(connection, slot_seconds)
+            raw.on_drain = self.drain
+            try:
+                await self._join(hub, connection, scope)
+            except BaseException:
+                hub.leave(connection, None)
+                raise
+            raw.hand_over(self)
+            return
+        connection.outbound = queued = QueuedOutbound(send, connection.on_cut)
         code: int | None = None
         try:
-            await self._join(hub, connection)
-            if raw is not None:
-                raw.judged()
+            await self._join(hub, connection, scope)
             while (event := await receive())["type"] != "websocket.disconnect":
-                await self._obey(hub, connection, event)
+                await self.obey(event.get("text"))
             code = event.get("code")
         finally:
             hub.leave(connection, code)
-            if isinstance(connection.outbound, QueuedOutbound):
-                await connection.outbound.aclose()
+            await queued.aclose()
 
-    async def _join(self, hub: Hub, connection: Connection) -> None:
+    # ── Called by the raw side, and by the inbox ─────────────────────────────────────────────────────────────────────
+    def hear(self, said: str | bytes) -> bool:
+        """See `server.Owner.hear`."""
+        return self._hub.inbox.put(self, said if isinstance(said, str) else None)
+
+    def heard(self) -> None:
+        """See `inbox.Speaker.heard`."""
+        if self._raw is not None:
+            self._raw.go_on()
+
+    def ended(self, code: int) -> None:
+        """See `server.Owner.ended`."""
+        self._raw = None
+        self._hub.leave(self._connection, code)
+
+    def drain(self, slot_seconds: float) -> None:
+        """Say goodbye; see `Hub.drain`."""
+        self._hub.drain(self._connection, slot_seconds)
+
+    async def _join(self, hub: Hub, connection: Connection, scope: dict[str, Any]) -> None:
         if hub.is_draining:
             connection.close(Close.DRAINING, "draining")
             return
-        position, malformed = _position(self.scope)
+        position, malformed = _position(scope)
         try:
             await hub.join(connection, position, malformed=malformed)
         except TooManyConnections:
@@ -82,8 +111,9 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
             logger.warning("A join has to wait: %s", error)
             connection.close(Close.UNAVAILABLE, "unavailable")
 
-    async def _obey(self, hub: Hub, connection: Connection, event: dict[str, Any]) -> None:
-        text = event.get("text")
+    async def obey(self, text: str | None) -> None:
+        """Do what a frame asks for, and answer it; raises nothing."""
+        hub, connection = self._hub, self._connection
         ref = ""
         try:
             if not connection.may_speak(time.monotonic()):
@@ -106,6 +136,9 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         except Unavailable as error:
             logger.warning("A client's frame could not be obeyed: %s", error)
             connection.error("unavailable", "That is not possible right now; try again.", ref)
+        except Exception:
+            logger.exception("A client's frame could not be obeyed; its connection is closed.")
+            connection.close(Close.UNAVAILABLE, "unavailable")
 
     async def _send_message(self, hub: Hub, connection: Connection, data: str, ref: str) -> None:
         grant = connection.grant

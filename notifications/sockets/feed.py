@@ -6,6 +6,7 @@ No I/O: `take` judges what arrives and says whether the history must be asked; `
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from django.conf import settings
@@ -27,7 +28,7 @@ class Feed:
         head: the history's position when the room was opened here.
     """
 
-    __slots__ = ("by_user", "connections", "is_whole", "pending", "ring", "room_id", "stage")
+    __slots__ = ("_lined_up", "_reached", "by_user", "connections", "is_whole", "pending", "ring", "room_id", "stage")
 
     # Whether it stays open while it has no connections.
     is_kept = False
@@ -38,6 +39,9 @@ class Feed:
         self.connections: set[Connection] = set()
         self.by_user: dict[str, set[Connection]] = {}
         self.pending: list[Entry] = []
+        # What is to be written, to whom; in front, to how many of them it has been.
+        self._lined_up: deque[tuple[list[Connection], Batch]] = deque()
+        self._reached = 0
         self.ring = _ring(head)
         # Whether the ring reaches back to the oldest entry retained, as far as its size allows.
         self.is_whole = False
@@ -122,7 +126,7 @@ class Feed:
         head = page.head
         if head is None:
             raise ValueError("restart needs a history that has been opened")
-        self.flush()
+        self.prepare()
         reason = Lost.FORK if head.epoch == self.head.epoch else Lost.EPOCH
         lost_from, lost_to = 1, 0  # nobody knows how many were lost
         entries = page.entries
@@ -200,13 +204,52 @@ class Feed:
         now = time.time()
         return [e.frame for e in self.ring.after(self.ring.before.seq) if e.visible_to(user, now)][-limit:]
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is to be written."""
+        return bool(self.pending or self._lined_up)
+
     def flush(self) -> None:
-        """Hand on what is queued."""
+        """Write all that is to be written, now."""
+        while self.is_busy:
+            self.write(len(self.connections) + 1)
+
+    def write(self, most: int) -> int:
+        """Write what is to be written to some connections, so that other rooms have their turn.
+
+        What comes while a large room is being written to waits, and goes out together.
+
+        Args:
+            most: connections.
+
+        Returns:
+            To how many it was.
+        """
+        count = 0
+        while count < most:
+            if not self._lined_up:
+                self.prepare()
+                if not self._lined_up:
+                    break
+            connections, batch = self._lined_up[0]
+            some = connections[self._reached : self._reached + most - count]
+            for connection in some:
+                if connection.close_code is None:
+                    connection.outbound.write(batch)
+            count += len(some)
+            self._reached += len(some)
+            if self._reached >= len(connections):
+                self._lined_up.popleft()
+                self._reached = 0
+        return count
+
+    def prepare(self) -> None:
+        """Line up the entries that have come, for those who are here now."""
         entries, self.pending = self.pending, []
         self.deliver(entries)
 
     def deliver(self, entries: list[Entry]) -> None:
-        """Write entries: once per connection, the same bytes for all that see the same."""
+        """Line up entries: once per connection, the same bytes for all that see the same."""
         if not entries or not self.connections:
             return
         now = time.time()
@@ -214,12 +257,16 @@ class Feed:
         public = [entry.frame for entry in entries if entry.to is None]
         addressed = {user for entry in entries if entry.to is not None for user in entry.to} & self.by_user.keys()
         for user in addressed:
-            self._write(self.by_user[user], [entry.frame for entry in entries if entry.visible_to(user, now)])
-        if public:
-            if addressed:
-                self._write([c for c in self.connections if c.user not in addressed], public)
-            else:
-                self._write(self.connections, public)
+            self.line_up(self.by_user[user], [entry.frame for entry in entries if entry.visible_to(user, now)])
+        if addressed:
+            self.line_up([c for c in self.connections if c.user not in addressed], public)
+        else:
+            self.line_up(self.connections, public)
+
+    def line_up(self, connections: Iterable[Connection], texts: Sequence[bytes]) -> None:
+        """Have texts written to connections, behind what is lined up already."""
+        if texts and (some := list(connections)):
+            self._lined_up.append((some, Batch(texts)))
 
     def _queue(self, entry: Entry) -> None:
         self.ring.append(entry)
@@ -232,7 +279,7 @@ class Feed:
 
     def _jump(self, page: Page) -> None:
         """Go on after a hole: entries were trimmed from the history before this feed had read them."""
-        self.flush()
+        self.prepare()
         start = Position(
             self.head.epoch,
             page.oldest - 1,
@@ -251,14 +298,7 @@ class Feed:
             kind, reason, first, last, position: as `protocol.missing` takes them.
         """
         told = [connection for connection in self.connections if connection.speaks_v1]
-        self._write(told, [protocol.missing(kind, reason, first, last, position)])
-
-    def _write(self, connections: Iterable[Connection], texts: Sequence[bytes]) -> None:
-        if texts:
-            batch = Batch(texts)
-            for connection in connections:
-                if connection.close_code is None:
-                    connection.outbound.write(batch)
+        self.line_up(told, [protocol.missing(kind, reason, first, last, position)])
 
 
 def _ring(head: Position) -> Ring:

@@ -17,6 +17,7 @@ from django.conf import settings
 from notifications.access import commands
 from notifications.access.authorizer import Authorizer, judge_row
 from notifications.access.commands import Disconnect, Revoke, SignOut
+from notifications.access.standing import ROW_SECONDS
 from notifications.exceptions import TokenRefused, Unavailable
 from notifications.sockets.connection import Connection
 from notifications.sockets.feed import Feed
@@ -24,26 +25,37 @@ from notifications.sockets.protocol import Close
 from notifications.stream.entry import Entry
 from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.position import Lost, Position
+from notifications.stream.replies import Page
 
 if TYPE_CHECKING:
     from notifications.access.token_store import Row
 
 logger = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 25.0  # with the authorizer's 30 s of remembering, a deleted row takes effect within 60 s
-REMEMBER_SECONDS = 120.0  # longer than a join can take from reading the row to being registered
+SWEEP_SECONDS = 5.0  # with the 45 s for which a row counts, a deleted one takes effect within 60 s
+# Longer than a row counts and a join can take from reading it to being registered.
+REMEMBER_SECONDS = 120.0
 
 
 class ControlFeed(Feed):
     """A stage's control room: its entries go to the guard instead of to connections."""
 
-    __slots__ = ("_guard",)
+    __slots__ = ("_guard", "_is_new")
 
     is_kept = True
 
     def __init__(self, stage: str, head: Position, guard: Guard) -> None:
         super().__init__(stage, CONTROL_ROOM, head)
         self._guard = guard
+        self._is_new = True
+
+    def extend_back(self, page: Page) -> bool:
+        """Learn the commands of before: rows that others have read since then can be trusted."""
+        is_whole = super().extend_back(page)
+        if is_whole and self._is_new:
+            self._is_new = False
+            self._guard.learn(self.stage, page.entries, is_all=not self.ring.is_cut)
+        return is_whole
 
     def deliver(self, entries: list[Entry]) -> None:
         """Obey each command."""
@@ -52,6 +64,7 @@ class ControlFeed(Feed):
 
     def tell(self, kind: str, reason: Lost, first: int, last: int, position: Position) -> None:
         """Commands may be lost."""
+        self._is_new = False
         self._guard.begin(self.stage)
 
 
@@ -85,6 +98,19 @@ class Guard:
         self._authorizer.forget_all()
         self.sweep_soon()
 
+    def learn(self, stage: str, entries: Iterable[Entry], *, is_all: bool) -> None:
+        """Obey the commands of before this process followed them.
+
+        Args:
+            entries: those that the control room retains.
+            is_all: whether it retains all of the last minutes, so that rows read since then can be trusted.
+        """
+        for entry in entries:
+            self.obey(stage, entry)
+        if is_all and settings.HERMES_HISTORY_SECONDS >= REMEMBER_SECONDS:
+            self._obeying_since[stage] = time.monotonic() - REMEMBER_SECONDS
+            self._authorizer.trust_since(max(self._obeying_since.values()))
+
     def obey(self, stage: str, entry: Entry) -> None:
         """Obey one command."""
         try:
@@ -110,7 +136,7 @@ class Guard:
                         connection.close(Close.DISCONNECTED, "disconnected")
 
     def check_joined(self, connection: Connection) -> None:
-        """Close a connection whose authority was taken back after it was granted; called once it is registered."""
+        """Close a connection whose authority was taken back after it was granted; called before it is greeted."""
         grant = connection.grant
         if grant.session and (grant.stage, grant.session) in self._signed_out:
             connection.close(Close.REVOKED, "signed out")
@@ -118,7 +144,7 @@ class Guard:
         revoked = self._revoked.get((grant.stage, connection.user, grant.room_id))
         if revoked is not None and (grant.issued_at is None or grant.issued_at <= revoked[1]):
             connection.close(Close.REVOKED, "revoked")
-        elif grant.checked_at < self._obeying_since.get(grant.stage, 0.0):
+        elif connection.checked_at < self._obeying_since.get(grant.stage, 0.0):
             self.sweep_soon()
 
     def sweep_soon(self) -> None:
@@ -126,7 +152,7 @@ class Guard:
         self._sweep_at = 0.0
 
     async def sweep(self) -> None:
-        """If it is time, read the row of everybody who is connected and close who has none any more."""
+        """If it is time, read the rows that were read too long ago and close who has none any more."""
         now = time.monotonic()
         if now < self._sweep_at:
             return
@@ -135,7 +161,12 @@ class Guard:
         self._signed_out = {key: at for key, at in self._signed_out.items() if now - at < REMEMBER_SECONDS}
         for name, stage in settings.HERMES_STAGES.items():
             asked_at = time.monotonic()
-            members = {(c.user, c.grant.room_id) for c in self._connections() if c.grant.stage == name}
+            trusted = max(asked_at - ROW_SECONDS, self._obeying_since.get(name, 0.0))
+            members = {
+                (c.user, c.grant.room_id)
+                for c in self._connections()
+                if c.checked_at < trusted and c.grant.stage == name
+            }
             if not members:
                 continue
             try:
@@ -153,8 +184,9 @@ class Guard:
         for connection in self._connections():
             row = rows.get((connection.user, connection.grant.room_id))
             # Who joined meanwhile was let in by a newer row than these.
-            if row is None or connection.grant.stage != stage or connection.grant.checked_at > asked_at:
+            if row is None or connection.grant.stage != stage or connection.checked_at > asked_at:
                 continue
+            connection.checked_at = asked_at
             try:
                 judge_row(row, connection.grant.issued_at)
             except TokenRefused as refusal:

@@ -1,4 +1,4 @@
-"""HTTP: uvicorn's protocol with limits on what a request may cost. Chosen by `manage.py serve`, beside sockets.server.
+"""HTTP: uvicorn's protocol with limits on what a request may cost. Chosen by `manage.py serve`; hands to handshake.
 
 uvicorn limits neither the size of a request's head and body nor the time that they may take, and Django puts a body of
 any size on the disk before a view sees it.
@@ -7,8 +7,12 @@ any size on the disk before a view sees it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from notifications.sockets.handshake import Handshake, Upgrade
 
 HEAD_BYTES = 64 * 1024  # address and headers; Django's cookies and a token fit many times
 HEAD_SECONDS = 10.0  # from the first byte, or from connecting
@@ -44,9 +48,19 @@ class HermesHttpProtocol(HttpToolsProtocol):
                 self._refuse(431)
 
     def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to WebSocket's protocol."""
+        """Leave the connection to the handshake, as it was parsed; uvicorn has it parsed a second time."""
         self._expect(None)
-        super().handle_websocket_upgrade()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+            self._refuse(431)  # it came in one piece, and `data_received` has not counted it yet
+            return
+        self.connections.discard(self)
+        upgrade = Upgrade(self.parser.get_method(), self.url, cast(MutableMapping[str, Any], self.scope))
+        accept, refusal = upgrade.accept()
+        if accept:
+            Handshake(self.transport, upgrade, accept, self.app, self.server_state)
+        else:
+            self.transport.write(refusal)
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Say that a request is none, unless it has been answered."""

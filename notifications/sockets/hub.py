@@ -3,7 +3,8 @@
 The history is the truth and a hint only a wake-up call, so the hub works the same when hints are lost, repeated or out
 of order: what follows is delivered, what is known is dropped, and for everything else the history is asked.
 
-One task receives hints, one follows the histories, one keeps time; none is per connection and none per entry.
+One task receives hints, one follows the histories, one keeps time, a few obey clients; none is per connection and none
+per entry.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import redis
@@ -31,6 +32,7 @@ from notifications.sockets.feed import Feed
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
 from notifications.sockets.guard import Guard
+from notifications.sockets.inbox import WORKERS, Inbox
 from notifications.sockets.outbound import Batch
 from notifications.stream.entry import from_hint
 from notifications.stream.history import History
@@ -58,6 +60,7 @@ class Hub:
         self._connections: set[Connection] = set()
         self._crowd = Crowd()
         self._tasks: list[asyncio.Task[None]] = []
+        self.inbox = Inbox()
         self.publisher = Publisher(self._history)
         self.authorizer = Authorizer()
         self._guard = Guard(lambda: list(self._connections), self.authorizer)
@@ -77,6 +80,7 @@ class Hub:
             "time": self._keep_time,
             "guard": self._keep_guard,
             "rooms": self._keep_rooms,
+            **{f"obey-{number}": self.inbox.work for number in range(WORKERS)},
         }
         self._tasks = [asyncio.create_task(_forever(name, loop), name=f"hermes-{name}") for name, loop in loops.items()]
         try:  # so that the first connection finds the channel layer subscribed
@@ -109,14 +113,18 @@ class Hub:
         grant = connection.grant
         try:
             async with asyncio.timeout(JOIN_SECONDS):
-                # Commands first: nobody joins whom a command could not reach.
-                await self._feeds.reach((grant.stage, CONTROL_ROOM), None)
+                # Commands first: nobody joins whom a command could not reach, or has not reached before we were there.
+                await self._feeds.reach((grant.stage, CONTROL_ROOM), None, is_whole=True)
                 feed = await self._feeds.reach((grant.stage, grant.room_id), position, is_whole=malformed)
         except TimeoutError as error:
             raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
         # From here on nothing waits, so that no entry can slip between the replay and what comes live.
         self._crowd.admit(connection)
-        feed.flush()
+        # A revocation since the verdict is found here, a later one finds us registered.
+        self._guard.check_joined(connection)
+        if connection.is_closing:
+            return
+        feed.prepare()  # what has come is for those who were here; it is part of what this one missed
         if malformed:
             how = Resume(after=feed.ring.before.seq, lost=Lost.EPOCH)
         else:
@@ -127,8 +135,6 @@ class Hub:
         self._connections.add(connection)
         self._crowd.add(connection)
         self.registry.opened(connection.record)
-        # Registered first, then judged again: a revocation in between is found here, a later one finds us.
-        self._guard.check_joined(connection)
 
     def leave(self, connection: Connection, code: int | None) -> None:
         """Forget a connection; a second time does nothing.
@@ -220,12 +226,10 @@ class Hub:
             second += 1
             now, loop_now = time.time(), asyncio.get_running_loop().time()
             interval = settings.HERMES_PING_SECONDS
-            pings: dict[Feed, Batch] = {}
             for connection in list(self._connections):
                 connection.outbound.check_progress(loop_now)
                 connection.keep_time(now)
-                if hash(connection) % interval == second % interval:
-                    self._ping(connection, pings)
+            self._ping(each for each in self._connections if hash(each) % interval == second % interval)
             ending = [each for each in self._connections if each.ends_at - now < TURN_SECONDS]
 
     async def _keep_rooms(self) -> None:
@@ -240,17 +244,21 @@ class Hub:
             await asyncio.sleep(1.0)
             await self._guard.sweep()
 
-    def _ping(self, connection: Connection, pings: dict[Feed, Batch]) -> None:
-        feed = self._feed_of(connection)
-        if connection.is_closing or feed is None:
-            return
-        if not connection.speaks_v1:
-            connection.outbound.ping()
-            return
-        feed.flush()  # a position is told only behind the entries that it counts
-        if feed not in pings:
-            pings[feed] = Batch([protocol.control("ping", protocol.place(feed.head))])
-        connection.outbound.write(pings[feed])
+    def _ping(self, connections: Iterable[Connection]) -> None:
+        """Tell connections the position of their room, behind the entries that it counts."""
+        by_feed: dict[Feed, list[Connection]] = {}
+        for connection in connections:
+            feed = self._feed_of(connection)
+            if feed is None or connection.is_closing:
+                continue
+            if connection.speaks_v1:
+                by_feed.setdefault(feed, []).append(connection)
+            else:
+                connection.outbound.ping()
+        for feed, pinged in by_feed.items():
+            feed.prepare()
+            feed.line_up(pinged, [protocol.control("ping", protocol.place(feed.head))])
+            self._feeds.mark(feed)
 
 
 async def _keep_second(ending: list[Connection]) -> None:

@@ -50,6 +50,17 @@ class Batch:
 class RawSocket(Protocol):
     """What sockets.server offers in ``scope["extensions"]["hermes.raw"]``."""
 
+    # Called with the seconds over which a process that stops closes its connections.
+    on_drain: Callable[[float], None] | None
+
+    def hand_over(self, owner: Any) -> None:
+        """Tell a `server.Owner` what the client says from now on; the application may return."""
+        ...
+
+    def go_on(self) -> None:
+        """Read on, after the owner could not take more for a while."""
+        ...
+
     def write(self, data: bytes) -> int:
         """Hand bytes to the transport; returns how many wait in its buffer."""
         ...

@@ -1,152 +1,193 @@
-"""Server: uvicorn's WebSocket protocol with a raw side, so that a frame made once is written straight to sockets.
+"""Server: one WebSocket of `manage.py serve`, from its handshake to its end. Made by handshake, owned by consumer.
 
-Chosen by `manage.py serve`; found by sockets.consumer in ``scope["extensions"]``. uvicorn stays the owner of handshake,
-parsing and closing; what goes past it is only the write.
+Bytes in and out, and nothing of the application: an owner is told what the client says, and may be another one later
+(asgi first, then whoever has let the client in). A frame made once is written straight to the transport.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import random
-import socket
-import struct
-import sys
-import termios
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from django.conf import settings
 from websockets.frames import CloseCode
 
-from notifications.sockets.outbound import RAW_EXTENSION
-from notifications.sockets.protocol import Close
+from notifications.sockets import tcp
+from notifications.sockets.incoming import Incoming
+from notifications.sockets.protocol import Close, close_frame
 
-SEND_BUFFER = 128 * 1024  # bytes in the kernel per socket; without a limit Linux lets it grow to megabytes
-RECEIVE_BUFFER = 64 * 1024  # the same for what a client sends and we do not read; it grew to 1.5 MB
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
-USER_TIMEOUT_MS = 20_000  # unacknowledged writes end a connection whose peer is gone without a word
 DRAIN_SECONDS = 5.0
 DRAIN_VARIABLE = "HERMES_SERVE_DRAIN_SECONDS"  # set by `serve --drain-seconds` for the workers that it spawns
 PONG_BUFFER = 64 * 1024  # bytes that may wait before a client's pings go unanswered
-BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+WRITE_BUFFER = 1024 * 1024  # bytes that may wait before an application's `send` waits
 SLICE = 4 * 1024  # bytes of one client that are parsed in one turn of the loop; a kernel's buffer may hold 200,000
-BUSY_SECONDS = 0.005  # until what is left is looked at again
+EARLY = 64 * 1024  # bytes that may wait of a client to whom nobody listens yet
+CLOSE_SECONDS = 10.0  # for a client to answer a close frame
 RATE_GRACE = 1.0  # s for a client that sends without end to see why it is closed; it is not read meanwhile
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
+_STOPPING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
-class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, and `RawSocket` for outbound."""
 
-    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.on_judged: Callable[[], None] | None = None
-        self.is_deaf = self.is_watched = False
-        self.unparsed = b""
+class Owner(Protocol):
+    """Who is told what a client says."""
+
+    def hear(self, said: str | bytes) -> bool:
+        """Take a message; returns whether more may come at once, else `WebSocket.go_on` says when."""
+        ...
+
+    def ended(self, code: int) -> None:
+        """The connection is over; called once."""
+        ...
+
+
+class WebSocket(asyncio.Protocol):
+    """One connection; `outbound.RawSocket` for who writes to it.
+
+    Args:
+        transport: whose protocol it becomes.
+        accept: the value of ``Sec-WebSocket-Accept``.
+        state: uvicorn's, of the whole server.
+        on_judged: called once, when the application has let the client in or refused it.
+    """
+
+    __slots__ = (
+        "_accept",
+        "_code",
+        "_incoming",
+        "_on_judged",
+        "_owner",
+        "_state",
+        "_timer",
+        "_unparsed",
+        "_writable",
+        "close_sent",
+        "is_accepted",
+        "is_busy",
+        "is_deaf",
+        "is_heard",
+        "is_paused",
+        "is_watched",
+        "loop",
+        "on_drain",
+        "transport",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, accept: bytes, state: Any, on_judged: Callable[[], None] | None
+    ) -> None:
+        self.transport = transport
+        self.loop = asyncio.get_running_loop()
+        self._accept = accept
+        self._state = state
+        self._on_judged = on_judged
+        self._owner: Owner | None = None
+        self._writable: asyncio.Event | None = None
+        self._incoming: Incoming | None = None
+        self._unparsed = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._code: int | None = None  # why it is over
+        self.on_drain: Callable[[float], None] | None = None
+        self.is_accepted = self.close_sent = False
+        self.is_heard = self.is_deaf = self.is_busy = self.is_watched = self.is_paused = False
+        state.connections.add(self)
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     @property
     def drain_seconds(self) -> float:
         """Seconds over which a process that stops closes its connections, and over which clients come back."""
         return float(os.environ.get(DRAIN_VARIABLE, DRAIN_SECONDS))
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Limit what the kernel buffers for a reader that does not read."""
-        super().connection_made(transport)
-        self.on_drain: Callable[[float], None] | None = None
-        self.drain_timer: asyncio.TimerHandle | None = None
-        self.transport.set_write_buffer_limits(high=1024 * 1024)
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is nobody to write to any more."""
+        return self._code is not None or self.transport.is_closing()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a planned close."""
-        if self.drain_timer is not None:
-            self.drain_timer.cancel()
-        super().connection_lost(exc)
-        if not hasattr(self, "scope"):  # else it keeps its place until it has been judged, although in vain
-            self.judged()
+    # ── The handshake's answer ───────────────────────────────────────────────────────────────────────────────────────
+    def let_in(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Accept the handshake."""
+        self.is_accepted = True
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+            self._accept,
+        ]
+        if subprotocol:
+            lines += [b"\r\nSec-WebSocket-Protocol: ", subprotocol.encode()]
+        for name, value in headers:
+            lines += [b"\r\n", name, b": ", value]
+        lines.append(b"\r\n\r\n")
+        self.transport.write(b"".join(lines))
+        if self._owner is not None:
+            self._listen()
 
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """However it was judged, the next one's turn."""
-        super().on_task_complete(task)
-        self.judged()
+    def refuse(self, response: bytes) -> None:
+        """Answer a handshake that is not let in; one that has been answered is left alone."""
+        if not self.is_accepted and not self.close_sent and not self.transport.is_closing():
+            self.close_sent = True
+            self._end(CloseCode.ABNORMAL_CLOSURE)
+            self.transport.write(response)
+            self.transport.close()
 
     def judged(self) -> None:
         """The application has joined or refused: the place at the gate is free; a second time does nothing."""
-        if self.on_judged is not None:
-            self.on_judged()
-            self.on_judged = None
+        if self._on_judged is not None:
+            self._on_judged()
+            self._on_judged = None
 
-    def data_received(self, data: bytes) -> None:
-        """Parse what has come, but no more of one client in a turn of the loop than others can bear."""
-        if self.unparsed:
-            self.unparsed += data
-        else:
-            self._parse(data)
+    # ── For its owner ────────────────────────────────────────────────────────────────────────────────────────────────
+    def hand_over(self, owner: Owner) -> None:
+        """Tell an owner what the client says from now on, and what it has said since it was accepted."""
+        self._owner = owner
+        if self._code is not None:
+            self.loop.call_soon(owner.ended, self._code)
+        if self.is_accepted:
+            self._listen()
 
-    def _parse(self, data: bytes) -> None:
-        self.unparsed = data[SLICE:]
-        self._parse_slice(data[:SLICE])
-        if self.unparsed:
+    def is_owned_by(self, owner: Owner) -> bool:
+        """Whether nobody else has taken it over."""
+        return self._owner is owner or self._owner is None
+
+    def _listen(self) -> None:
+        self.is_heard = True
+        if self._unparsed:
             self.loop.call_soon(self._go_on)
+        self._read_or_not()
 
-    def _go_on(self) -> None:
-        if self.transport.is_closing() or self.is_deaf:
-            self.unparsed = b""
-        elif self.queue.empty():
-            self._parse(self.unparsed)
-        else:  # the consumer has its hands full with what was parsed before
-            self.loop.call_later(BUSY_SECONDS, self._go_on)
+    def go_on(self) -> None:
+        """Read on: what was said has been heard."""
+        self.is_busy = False
+        if self._unparsed:
+            self.loop.call_soon(self._go_on)
+        self._read_or_not()
 
-    async def send(self, message: Any) -> None:
-        """Send what the application sends; whatever is not an accept says that the handshake has been judged."""
-        await super().send(message)
-        if message["type"] != "websocket.accept":
-            self.judged()
-
-    def handle_connect(self, event: Any) -> None:
-        """Offer the raw side to the application; its task starts after this."""
-        super().handle_connect(event)
-        if hasattr(self, "scope"):
-            extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[RAW_EXTENSION] = self
-
-    def _parse_slice(self, data: bytes) -> None:
-        """Answer a handshake that cannot be read, as one with too long a line; uvicorn would leave it hanging."""
-        super().data_received(data)
-        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
-            self.handshake_initiated = self.close_sent = True
-            self.transport.write(BAD_REQUEST)
+    def hang_up(self) -> None:
+        """Close the TCP connection after what has been written, unless a close frame waits for its answer."""
+        if not self.close_sent:
             self.transport.close()
 
-    def send_receive_event_to_app(self) -> None:
-        """End a connection whose text is not UTF-8 with 1007; uvicorn would log a traceback for each."""
-        if self.curr_msg_data_type == "text" and not self.close_sent:
-            try:
-                b"".join(self.frames).decode()
-            except UnicodeDecodeError:
-                self.frames = []
-                self.conn.send_close(CloseCode.INVALID_DATA)
-                self.handle_parser_exception()
-                return
-        super().send_receive_event_to_app()
+    async def writable(self) -> None:
+        """Wait until the client has read enough of what was written."""
+        if self._writable is not None:
+            await self._writable.wait()
 
-    def handle_ping(self) -> None:
-        """Answer a client's ping, unless it does not read our answers: then they would pile up without end.
+    def _end(self, code: int) -> None:
+        if self._code is None:
+            self._code = int(code)
+            if self._owner is not None:
+                self.loop.call_soon(self._owner.ended, self._code)  # it may be in the middle of closing
 
-        RFC 6455, section 5.5.3, lets pongs be skipped.
-        """
-        if self.transport.get_write_buffer_size() <= PONG_BUFFER:
-            super().handle_ping()
-        else:
-            self.conn.data_to_send()  # the pong that was prepared is thrown away
-
+    # ── For outbound: see `RawSocket` ────────────────────────────────────────────────────────────────────────────────
     def write(self, data: bytes) -> int:
         """Hand whole frames to the transport; see `outbound.RawSocket`."""
-        if self.close_sent or self.transport.is_closing():
+        transport = self.transport
+        if self.close_sent or transport.is_closing():
             return 0
-        self.transport.write(data)
-        return self.transport.get_write_buffer_size()
+        transport.write(data)
+        return transport.get_write_buffer_size()
 
     def buffered(self) -> int:
         """How many bytes wait, if any do in the transport's buffer: those in the kernel's are then counted, too.
@@ -158,88 +199,121 @@ class HermesWebSocketProtocol(WebSocketsSansIOProtocol):
         waiting = 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
         if bool(waiting) != self.is_watched and not self.transport.is_closing():
             self.is_watched = bool(waiting)
-            _set_user_timeout(self.transport, 0 if self.is_watched else USER_TIMEOUT_MS)
-        return waiting and waiting + _unacknowledged(self.transport)
+            tcp.set_user_timeout(self.transport, 0 if self.is_watched else tcp.USER_TIMEOUT_MS)
+        return waiting and waiting + tcp.unacknowledged(self.transport)
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame and give the client ten seconds to answer it, as uvicorn does for ASGI's close."""
+        """Send a close frame and give the client ten seconds to answer it."""
         if self.close_sent or self.transport.is_closing():
             return
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self.conn.send_close(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self._end(code)
+        self.transport.write(close_frame(code, reason))
         self.close_sent = True
+        self._listen()  # for the answer
         self.judged()
-        if code == Close.RATE:
-            self.is_deaf, self.read_paused = True, False  # nobody reads on after what is in the queue
-            self.transport.pause_reading()
-        elif self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self.is_deaf = code == Close.RATE  # nobody reads on after what has been heard
+        self.go_on()
         # Not a mere close: that would wait for a reader that does not read.
-        grace = RATE_GRACE if self.is_deaf else self.close_timeout
-        self.close_timer = self.loop.call_later(grace, self.abort)
+        self._later(RATE_GRACE if self.is_deaf else CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:
-        """Drop the connection and what waits in its buffers; without a reset the kernel would keep its own."""
-        connection = self.transport.get_extra_info("socket")
-        if connection is not None and not self.transport.is_closing():
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.transport.abort()
+        """Drop the connection and what waits in its buffers."""
+        tcp.reset(self.transport)
+
+    def _later(self, seconds: float, then: Callable[..., None], *arguments: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, then, *arguments)
+
+    # ── For the event loop ───────────────────────────────────────────────────────────────────────────────────────────
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, but no more of one client in a turn of the loop than others can bear."""
+        if self.is_heard and not self._unparsed:
+            self._parse(data)
+        else:
+            self._unparsed += data
+            self._read_or_not()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say that it is over, and let go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._end(CloseCode.ABNORMAL_CLOSURE)
+        self.resume_writing()
+        self._state.connections.discard(self)
+        self._owner = self._incoming = None
+
+    def eof_received(self) -> None:
+        """Close: who sends no more is gone."""
+
+    def pause_writing(self) -> None:
+        """Let the application's `send` wait."""
+        if self._writable is None:
+            self._writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """Let it go on."""
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
 
     def shutdown(self) -> None:
         """The process stops: say goodbye now, close at a moment of this connection's own."""
-        if self.on_drain is None or self.close_sent or self.drain_timer is not None:
-            super().shutdown()
-            return
-        self.on_drain(self.drain_seconds)
-        delay = FRAMES_GRACE + random.uniform(0, max(0.0, self.drain_seconds - FRAMES_GRACE))  # noqa: S311  spreading load
-        self.drain_timer = self.loop.call_later(delay, self.close, int(Close.DRAINING), "draining")
+        if self.close_sent:
+            self._later(0, self.abort)
+        elif not self.is_accepted:
+            self.refuse(_STOPPING)
+        elif self.on_drain is None:
+            self.close(CloseCode.SERVICE_RESTART, "")
+            self.transport.close()
+        elif self._timer is None:
+            self.on_drain(self.drain_seconds)
+            delay = FRAMES_GRACE + random.uniform(0, max(0.0, self.drain_seconds - FRAMES_GRACE))  # noqa: S311  spreading load
+            self._later(delay, self.close, int(Close.DRAINING), "draining")
 
+    # ── Parsing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _parse(self, data: bytes) -> None:
+        self._unparsed = data[SLICE:]
+        self._parse_slice(data[:SLICE])
+        if self._unparsed:
+            self.loop.call_soon(self._go_on)
+        self._read_or_not()
 
-def _unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes that the kernel has taken and the client has not acknowledged; 0 where the system does not say."""
-    connection = transport.get_extra_info("socket")
-    if sys.platform != "linux" or connection is None:
-        return 0
-    try:
-        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0
+    def _go_on(self) -> None:
+        if self.transport.is_closing() or self.is_deaf:
+            self._unparsed = b""
+        elif self._unparsed and not self.is_busy:  # else it is called again by `go_on`
+            self._parse(self._unparsed)
 
+    def _read_or_not(self) -> None:
+        """Take nothing more of a client from the kernel while something of it waits here: its own buffer is bounded."""
+        most = 0 if self.is_heard else EARLY  # before it is listened to, reading on shows that it has gone
+        is_paused = self.is_busy or self.is_deaf or len(self._unparsed) > most
+        if is_paused != self.is_paused and not self.transport.is_closing():
+            self.is_paused = is_paused
+            if is_paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
 
-def _set_user_timeout(transport: asyncio.Transport, milliseconds: int) -> None:
-    connection = transport.get_extra_info("socket")
-    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-
-
-def listening_socket(host: str, port: int, backlog: int = 2048) -> socket.socket:
-    """Bind a socket whose connections inherit our limits.
-
-    Args:
-        host: a name or address; port: 0 for any.
-
-    Returns:
-        The socket, to be shared by the workers.
-
-    Raises:
-        OSError: the address is taken or not ours.
-    """
-    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-        0
-    ]
-    listener = socket.socket(family, kind, number)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        listener.bind(address)
-        listener.listen(backlog)
-        listener.set_inheritable(True)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    def _parse_slice(self, data: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None:  # most clients never say anything
+            incoming = self._incoming = Incoming(settings.HERMES_FRAME_MAX_BYTES)
+        for said in incoming.read(data):
+            if self._owner is not None and self._code is None and not self._owner.hear(said):
+                self.is_busy = True
+        answers = incoming.answers()
+        if self.close_sent or self.transport.is_closing():
+            if incoming.has_closed:  # it has answered our close frame, and has read it thus
+                self.transport.close()
+        elif incoming.code is not None:  # the client closes, or what it says cannot be read
+            self._end(incoming.code)
+            self.close_sent = True
+            self.transport.write(answers)
+            self.transport.close()
+            self._later(CLOSE_SECONDS, self.abort)
+        # RFC 6455, section 5.5.3, lets pongs be skipped: one who does not read them would pile them up without end.
+        elif answers and self.transport.get_write_buffer_size() <= PONG_BUFFER:
+            self.transport.write(answers)

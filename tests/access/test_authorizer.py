@@ -20,7 +20,7 @@ from django.urls import path
 
 from hermes_site.engines import Valkey
 from notifications.access import authorizer as module
-from notifications.access import token_store, tokens
+from notifications.access import standing, token_store, tokens
 from notifications.access.authorizer import Authorizer, TokenGuard, credentials, judge_row
 from notifications.access.token_store import Row
 from notifications.conf import Stage
@@ -149,6 +149,25 @@ def test_a_token_of_no_known_time_is_refused_once_anything_was_revoked() -> None
         judge_row(Row("hash", 1), None)
 
 
+async def shared(authorizer: Authorizer, count: int) -> Any:
+    """Wait until so many keys are shared; return the cache."""
+    cache = authorizer._standings.cache
+    await eventually_async(lambda: cache.keys("*"), lambda keys: len(keys) >= count)
+    return cache
+
+
+async def asked(authorizer: Authorizer) -> int:
+    """Return how many scripts Redis has run."""
+    stats = await authorizer._standings.cache.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["calls"])
+
+
+async def eventually_async(ask: Callable[[], Any], is_right: Callable[[Any], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not is_right(await ask()):
+            await asyncio.sleep(0.01)
+
+
 # ── What is remembered ───────────────────────────────────────────────────────────────────────────────────────────────
 async def test_a_members_many_tabs_cost_one_read_and_one_hash(
     authorizer: Authorizer,
@@ -171,14 +190,64 @@ async def test_a_members_many_tabs_cost_one_read_and_one_hash(
     assert len(reads.calls) == len(hashes) == 1
 
 
-async def test_another_process_finds_the_verdict_in_redis(
+async def test_another_process_finds_row_and_verdict_in_redis_by_one_question(
     make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
 ) -> None:
     put_row(ALICE)
     hashes, reads = count(token_store, "matches"), count(token_store, "read_many")
+    first = make_authorizer()
+    told = await first.authorize(stage, make_token())
+    await shared(first, 2)
+    other = make_authorizer()
+    questions = await asked(other)
+    grant = await other.authorize(stage, make_token())
+    assert (len(hashes), len(reads), await asked(other) - questions) == (1, 1, 1)
+    assert told.checked_at - 0.1 <= grant.checked_at <= told.checked_at + 0.1, "when the row was read, not when asked"
+
+
+async def test_what_others_have_read_is_judged_like_a_row_of_our_own(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    """A revocation in it refuses what is older, after a look at the row itself, and only that."""
+    put_row(ALICE)
+    now = int(time.time())
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", now - 10)
+    first = make_authorizer()
+    await first.authorize(stage, make_token())
+    await shared(first, 2)
+    reads = count(token_store, "read_many")
+    for issued in (None, now - 20):
+        claims = jwt.decode(make_token(now=now - 20), options={"verify_signature": False})
+        claims |= {"iat": issued} if issued else {}
+        token = jwt.encode({k: v for k, v in claims.items() if issued or k != "iat"}, stage.jwt_secret, "HS512")
+        assert (await refusal(make_authorizer(), stage, token)).reason == "revoked"
+    assert len(reads) == 2
     await make_authorizer().authorize(stage, make_token())
+    assert len(reads) == 2
+
+
+async def test_a_row_that_ended_is_read_and_its_verdict_need_not_be_computed(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    put_row(ALICE)
+    first = make_authorizer()
+    await first.authorize(stage, make_token())
+    cache = await shared(first, 2)
+    await cache.delete(*await cache.keys("*:row:*"))
+    hashes, reads = count(token_store, "matches"), count(token_store, "read_many")
     await make_authorizer().authorize(stage, make_token())
-    assert (len(hashes), len(reads)) == (1, 2)
+    assert (len(hashes), len(reads)) == (0, 1)
+
+
+async def test_a_later_token_prolongs_what_the_others_know(
+    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    await authorizer.authorize(stage, make_token(ttl=100))
+    cache = await shared(authorizer, 2)
+    (key,) = await cache.keys("*:verdict:*")
+    await authorizer.authorize(stage, make_token(ttl=600))
+    await eventually_async(lambda: cache.ttl(key), lambda ttl: ttl > 500)
 
 
 async def test_a_shared_verdict_ends_with_its_token_and_tells_nothing(
@@ -186,10 +255,13 @@ async def test_a_shared_verdict_ends_with_its_token_and_tells_nothing(
 ) -> None:
     hashed = put_row(ALICE)
     await authorizer.authorize(stage, make_token(ttl=100))
-    (key,) = await authorizer._verdicts.cache.keys("*")
-    assert 90 <= await authorizer._verdicts.cache.ttl(key) <= 100
-    assert hashed not in key.decode()
-    assert tokens.make_digest(ALICE, stage.passcode, "acme") not in key.decode()
+    cache = await shared(authorizer, 2)
+    for key in await cache.keys("*"):
+        longest = 100 if b":verdict:" in key else 45
+        assert longest - 10 <= await cache.ttl(key) <= longest
+        told = (key + b"=" + await cache.get(key)).decode()
+        for secret in (hashed, tokens.make_digest(ALICE, stage.passcode, "acme"), stage.jwt_secret, "acme", "42"):
+            assert secret not in told.replace(key.decode().partition(":row:")[2] or "-", "")
 
 
 async def test_a_verdict_planted_in_redis_opens_nothing(
@@ -198,16 +270,17 @@ async def test_a_verdict_planted_in_redis_opens_nothing(
     """Who writes to Redis may know row and digest and see a verdict: its name says nothing of another's."""
     await asyncio.to_thread(put_row, 43)
     await authorizer.authorize(stage, make_token(43))
-    attacker = redis.Redis.from_url(valkey.url)
-    (real,) = attacker.keys("*")  # type: ignore[misc]
+    cache = await shared(authorizer, 2)
+    (real,) = await cache.keys("*:verdict:*")
+    tag = await cache.get(real)
     hashed = put_row(ALICE, token=put_row(43))
     digest = tokens.make_digest(ALICE, stage.passcode, "acme")
     prefix = real.decode().rpartition(":")[0]
-    for guess in (hashed, digest, f"{digest} {hashed}", tokens.key_id(stage.jwt_secret)):
-        for key in (b"", guess.encode(), b"hermes"):
-            name = hmac.digest(key, guess.encode(), "sha256").hex()
-            attacker.set(f"{prefix}:{name}", b"1")
-        attacker.set(f"{prefix}:{hashlib.sha256(guess.encode()).hexdigest()}", b"1")
+    attacker = redis.Redis.from_url(valkey.url)
+    for guess in (hashed, digest, f"{digest} {hashed}", f"verdict\0{ALICE}\0acme\0{digest}"):
+        for key in (b"", guess.encode(), b"hermes", tokens.key_id(stage.jwt_secret).encode()):
+            attacker.set(f"{prefix}:{hashlib.blake2b(guess.encode(), key=key[:64], digest_size=20).hexdigest()}", tag)
+            attacker.set(f"{prefix}:{hmac.digest(key, guess.encode(), 'sha256').hex()}", tag)
     attacker.close()
     assert (await refusal(authorizer, stage, make_token(ALICE))).reason == "digest"
 
@@ -217,7 +290,18 @@ async def test_a_refusal_is_not_shared(
 ) -> None:
     put_row(ALICE, token=put_row(43))
     await refusal(authorizer, stage, make_token(ALICE))
-    assert await authorizer._verdicts.cache.keys("*") == []
+    cache = await shared(authorizer, 1)
+    assert await cache.keys("*:verdict:*") == []
+
+
+async def test_that_there_is_no_row_is_not_shared(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, aws: Aws, put_row: PutRow, make_token: Token
+) -> None:
+    """It may be made at any moment: who is given a token joins at once."""
+    first = make_authorizer()
+    await refusal(first, stage, make_token(ALICE))
+    put_row(ALICE)
+    await make_authorizer().authorize(stage, make_token(ALICE))
 
 
 async def test_a_changed_row_is_another_verdict(
@@ -231,7 +315,7 @@ async def test_a_changed_row_is_another_verdict(
     assert len(hashes) == 2
 
 
-async def test_a_row_is_read_again_after_half_a_minute(
+async def test_a_row_is_read_again_after_three_quarters_of_a_minute(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count, aws: Aws
 ) -> None:
     put_row(ALICE)
@@ -239,7 +323,10 @@ async def test_a_row_is_read_again_after_half_a_minute(
     await authorizer.authorize(stage, make_token())
     key = (stage.name, str(ALICE), "acme")
     started, row = authorizer._rows.get(key) or (0.0, Row(None))
-    authorizer._rows.put(key, (started - module.ROW_SECONDS, row))
+    authorizer._rows.put(key, (started - standing.ROW_SECONDS, row))
+    cache = await shared(authorizer, 2)
+    (shared_row,) = await cache.keys("*:row:*")
+    await cache.pexpire(shared_row, 1)
     aws.purge()
     assert (await refusal(authorizer, stage, make_token())).reason == "no_row"
     assert len(reads) == 2

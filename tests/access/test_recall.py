@@ -191,3 +191,16 @@ async def test_what_waits_for_an_answer_is_given_up_with_the_rest() -> None:
     batches.cancel()
     await tick()
     assert [each.cancelled() for each in waiting] == [True, True]
+
+
+async def test_who_asks_again_at_once_is_answered_as_well() -> None:
+    asked: list[list[str]] = []
+
+    async def answer(keys: list[str]) -> dict[str, str]:
+        asked.append(keys)
+        return {key: key.upper() for key in keys}
+
+    batches: Batches[str, str] = Batches(answer, size=10, askers=1, waiting=10)
+    async with asyncio.timeout(5):
+        assert [await batches.ask(key) for key in "abc"] == ["A", "B", "C"]
+    assert asked == [["a"], ["b"], ["c"]]

@@ -18,9 +18,11 @@ from notifications.access import token_store, tokens
 from notifications.access.authorizer import Grant
 from notifications.routing import websocket_application
 from notifications.sockets.connection import Connection
+from notifications.sockets.handshake import Handshake
+from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.hub import HubOfLoop
 from notifications.sockets.outbound import Batch
-from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+from notifications.sockets.tcp import listening_socket
 from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.message import Message
 
@@ -131,10 +133,8 @@ class Serving:
         self.address: tuple[str, int] = self.listener.getsockname()[:2]
         config = uvicorn.Config(
             websocket_application(self.hubs),
-            ws=HermesWebSocketProtocol,
-            ws_max_size=settings.HERMES_FRAME_MAX_BYTES,
-            ws_per_message_deflate=False,
-            ws_ping_interval=None,
+            http=HermesHttpProtocol,
+            ws=Handshake,
             lifespan="off",
             log_config=None,
             timeout_graceful_shutdown=5,

@@ -95,6 +95,7 @@ def test_entries_trimmed_before_they_were_read_are_told_as_a_gap(feed: Feed, ali
 
 def test_a_history_with_nothing_left_is_told_as_a_gap(feed: Feed, alice: Connection) -> None:
     assert feed.adopt(Page(Position("e1", 8, "m8"), [], 9), START)
+    feed.flush()
     (gap,) = recorder(alice).controls("gap")
     assert (gap["from"], gap["to"], gap["seq"], gap["id"]) == (4, 8, 8, "m8")
     assert feed.take(chain(9, 9), 9)
@@ -148,6 +149,7 @@ def test_a_history_that_only_lost_its_end_repeats_nothing(feed: Feed, alice: Con
 
 def test_a_new_life_without_entries_begins_at_its_head(feed: Feed, alice: Connection) -> None:
     feed.restart(Page(Position("e2", 0, ""), [], 1))
+    feed.flush()
     assert recorder(alice).controls("lost")[0]["epoch"] == "e2"
     assert feed.head == Position("e2", 0, "")
 
@@ -244,3 +246,39 @@ def test_a_head_that_holds_nothing_new_agrees(feed: Feed) -> None:
     assert not feed.agrees_with(Position("e1", 3, "other"))
     assert not feed.agrees_with(Position("e2", 1, "m1"))
     assert not feed.agrees_with(None)
+
+
+def test_a_large_room_is_written_to_in_parts_and_what_comes_meanwhile_goes_out_together(
+    feed: Feed, connect: Connect
+) -> None:
+    members = [connect(f"member-{number}") for number in range(10)]
+    for member in members:
+        feed.add(member)
+    assert feed.take(chain(4, 4), 4)
+    assert (feed.write(4), feed.is_busy) == (4, True)
+    assert feed.take(chain(5, 6), 6)
+    late = connect("late")
+    feed.prepare()  # as a join does: it gets 4 to 6 as what it missed
+    feed.add(late)
+    assert feed.take(chain(7, 7), 7)
+    while feed.is_busy:
+        assert 0 < feed.write(4) <= 4
+    assert [recorder(member).seqs for member in members] == [[4, 5, 6, 7]] * 10
+    assert [len(recorder(member).batches) for member in members] == [3] * 10
+    assert recorder(late).seqs == [7]
+    assert feed.write(4) == 0
+
+
+def test_who_leaves_while_a_room_is_written_to_is_passed_over(feed: Feed, connect: Connect) -> None:
+    members = [connect(f"member-{number}") for number in range(3)]
+    for member in members:
+        feed.add(member)
+    assert feed.take(chain(4, 4), 4)
+    feed.write(1)
+    written = [member for member in members if recorder(member).seqs]
+    gone = next(member for member in members if member not in written)
+    gone.close_code = 4403
+    feed.remove(gone)
+    feed.flush()
+    assert recorder(gone).seqs == []
+    assert sum(recorder(member).seqs == [4] for member in members) == 2

@@ -7,15 +7,18 @@ import json
 import statistics
 import time
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.test import Client
+from websockets.exceptions import ConnectionClosed
 
 from notifications.access import commands, revocation, token_store, tokens
 from notifications.access.commands import Disconnect, Revoke, SignOut
+from notifications.access.standing import ROW_SECONDS
 from notifications.exceptions import StoreUnavailable
 from notifications.models import Membership, Room
 from notifications.stream.history import History
@@ -183,6 +186,8 @@ async def test_a_row_deleted_by_others_closes_its_connection(serving: Serving, a
         key = {"user_id": {"S": "alice"}, "room_id": {"S": "acme"}}
         aws.dynamodb.delete_item(TableName="hermesTokens", Key=key)
         hub = await serving.hubs.running()
+        for connection in hub._connections:
+            connection.checked_at -= ROW_SECONDS
         hub._guard.sweep_soon()
         assert await close_of(alice) == (4401, "no_row")
         await serving.publish(1)
@@ -197,7 +202,7 @@ async def test_a_sweep_that_cannot_read_closes_nobody(
         working, settings.AWS_ENDPOINT_URL = settings.AWS_ENDPOINT_URL, "http://127.0.0.1:1"
         hub = await serving.hubs.running()
         for _ in range(2):
-            hub._guard.sweep_soon()
+            hub._guard.begin("development")
             await hub._guard.sweep()
         settings.AWS_ENDPOINT_URL = working
         await serving.publish(1)
@@ -244,6 +249,63 @@ async def test_lost_commands_make_everybody_s_row_be_read(serving: Serving, valk
         valkey.stop()
         valkey.start()
         assert await close_of(alice) == (4403, "revoked")
+
+
+@pytest.fixture
+async def another(serving: Serving) -> AsyncIterator[Serving]:
+    """A process that begins later."""
+    another = Serving()
+    yield another
+    await another.stop()
+
+
+async def test_a_new_process_trusts_what_others_have_read_and_reads_no_row(
+    serving: Serving, another: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = serving.token()
+    async with serving.connect(token) as alice:
+        await control(alice, "hello")
+        reads: list[Any] = []
+        real = token_store.read_many
+        monkeypatch.setattr(token_store, "read_many", lambda *arguments: reads.append(arguments) or real(*arguments))
+        await another.start()
+        async with another.connect(token) as other:
+            await control(other, "hello")
+            await (await another.hubs.running())._guard.sweep()
+            await serving.publish(1)
+            assert (await heard(other))["seq"] == 1
+    assert reads == []
+
+
+async def test_a_new_process_shows_nothing_to_who_was_revoked_before_it_began(
+    serving: Serving, another: Serving
+) -> None:
+    """What others have read of the member is older than the revocation, and still there."""
+    token = serving.token()
+    async with serving.connect(token) as alice:
+        await control(alice, "hello")
+        await serving.publish(1)
+        await heard(alice)
+        await sync_to_async(revocation.revoke)("alice", "acme")
+        assert await close_of(alice) == (4403, "revoked")
+    await another.start()
+    async with another.connect(token) as alice:
+        with pytest.raises(ConnectionClosed):
+            pytest.fail(f"she was shown {await alice.recv()!r}")
+        assert alice.close_code == 4403
+
+
+async def test_where_not_all_commands_are_retained_a_new_process_reads_the_rows(
+    serving: Serving, another: Serving, settings: Any
+) -> None:
+    settings.HERMES_HISTORY_SECONDS = 60  # less than a command must be remembered
+    token = serving.token()
+    async with serving.connect(token) as alice:
+        await control(alice, "hello")
+        await another.start()
+        token_store.revoke(serving.stage, "alice", "acme", int(time.time()))  # and its command is lost
+        async with another.connect(token) as other:
+            assert (await close_of(other))[0] == 4403
 
 
 def test_commands_survive_their_encoding() -> None:

@@ -15,7 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifications.sockets import gate, handshake
 from notifications.sockets.handshake import Handshake
-from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+from notifications.sockets.http import HermesHttpProtocol
+from notifications.sockets.server import WebSocket
+from notifications.sockets.tcp import listening_socket
 from tests.waiting import eventually
 
 REQUEST = (
@@ -32,7 +34,14 @@ class Server:
         self.port = self.listener.getsockname()[1]
         self.go = asyncio.Event()
         self.seen = 0
-        config = uvicorn.Config(self._application, ws=Handshake, interface="asgi3", lifespan="off", log_config=None)
+        config = uvicorn.Config(
+            self._application,
+            http=HermesHttpProtocol,
+            ws=Handshake,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+        )
         config.load()
         self.uvicorn = uvicorn.Server(config)
         self.uvicorn.lifespan = config.lifespan_class(config)
@@ -91,7 +100,7 @@ async def test_who_waits_costs_no_protocol_and_is_served_when_its_turn_comes(mak
     alice, bob = (asyncio.create_task(server.connect()) for _ in range(2))
     await eventually(lambda: server.seen == 1 and server.in_line())
     kinds = sorted(type(each).__name__ for each in server.uvicorn.server_state.connections)
-    assert kinds == [Handshake.__name__, HermesWebSocketProtocol.__name__]
+    assert kinds == [Handshake.__name__, WebSocket.__name__]
     server.go.set()
     for page in (alice, bob):
         await (await page).close()
@@ -148,10 +157,27 @@ async def test_a_server_that_stops_tells_those_who_wait_to_come_back(make_server
         writer.close()
 
 
-async def test_a_handshake_without_a_key_is_not_answered_when_sent_away(make_server: Callable[..., Any]) -> None:
-    server = await make_server(1, 0.1)
-    async with server.full():
-        reader, writer = await server.raw()
-        writer.write(REQUEST.replace(b"Sec-WebSocket-Key", b"X-No-Key") + b"\r\n")
-        assert await reader.read() == b""
-        writer.close()
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"Sec-WebSocket-Key", b"X-No-Key", 400),
+        (b"ZQ==", b"Z===", 400),  # no 16 bytes
+        (b"Version: 13", b"Version: 12", 400),
+        (b"Connection: Upgrade", b"Connection: close, Upgrade", 101),  # unusual, and all right
+        (b"Upgrade: websocket", b"Upgrade: WebSocket", 101),
+        (b"Key: dGhl", b"Key: dGhl\r\nSec-WebSocket-Key: dGhl", 400),
+        (b"HTTP/1.1", b"HTTP/1.0", 400),
+        (b"GET", b"POST", 405),
+        (b"/ws", b"/ws\xff", 400),
+    ],
+)
+async def test_a_handshake_is_answered_by_the_book(
+    make_server: Callable[..., Any], old: bytes, new: bytes, status: int
+) -> None:
+    server = await make_server(1, 10.0)
+    server.go.set()
+    reader, writer = await server.raw()
+    writer.write(REQUEST.replace(old, new) + b"\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).split()[1] == b"%d" % status
+    writer.close()

@@ -10,8 +10,9 @@ import pytest
 import uvicorn
 
 from notifications.sockets import http
+from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
-from notifications.sockets.server import HermesWebSocketProtocol, listening_socket
+from notifications.sockets.tcp import listening_socket
 
 LATER = 1.0  # s, instead of ten
 
@@ -26,7 +27,7 @@ class Scene:
         config = uvicorn.Config(
             self.application,
             http=HermesHttpProtocol,
-            ws=HermesWebSocketProtocol,
+            ws=Handshake,
             lifespan="off",
             log_config=None,
             interface="asgi3",

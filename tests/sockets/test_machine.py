@@ -75,11 +75,9 @@ class Process:
         if self.looking is None or self.looking.done():
             self.looking = asyncio.create_task(self.follower.look())
 
-    def ping(self) -> None:
+    async def ping(self) -> None:
         """Tell everybody the position of their room."""
-        pings: dict[Any, Any] = {}
-        for connection in list(self.hub._connections):
-            self.hub._ping(connection, pings)
+        self.hub._ping(list(self.hub._connections))
 
     async def end(self) -> None:
         tasks = [*self.tasks, *([self.looking] if self.looking else [])]
@@ -202,9 +200,9 @@ class Machine(RuleBasedStateMachine):
             self.turn()
 
     @precondition(lambda self: not self.world.is_down)
-    @rule(process=st.integers(0, 1), index=st.integers(0, 4), is_joining=st.booleans())
-    def hear_at_the_last_moment(self, process: int, index: int, is_joining: bool) -> None:
-        """A hint is taken and not handed on yet, when somebody joins or everybody is told the room's position."""
+    @rule(process=st.integers(0, 1), index=st.integers(0, 4), is_joining=st.booleans(), written=st.integers(0, 3))
+    def hear_at_the_last_moment(self, process: int, index: int, is_joining: bool, written: int) -> None:
+        """A hint has been taken, and written to some, when somebody joins or everybody is told the room's position."""
         here, client = self.processes[process], self.clients[index]
         if is_joining:
             self._leave(client)
@@ -217,10 +215,12 @@ class Machine(RuleBasedStateMachine):
                 return
             if not feed.take(from_hint(hint), hint["seq"]):
                 here.feeds.fill(feed)
+            if written:
+                feed.write(written)
             if is_joining:
                 self._join(client, process)
             else:
-                here.ping()
+                await here.ping()
             here.feeds.mark(feed)  # last, so that what was asked above comes first
 
         self._do(at_once())
@@ -330,7 +330,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(process=st.integers(0, 1))
     def ping(self, process: int) -> None:
-        self.processes[process].ping()
+        self._do(self.processes[process].ping())
         self.turn()
 
     @rule(process=st.integers(0, 1))

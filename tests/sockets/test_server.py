@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from notifications.sockets import outbound
-from notifications.sockets.server import DRAIN_VARIABLE, USER_TIMEOUT_MS, HermesWebSocketProtocol, listening_socket
+from notifications.sockets.server import DRAIN_VARIABLE, WebSocket
+from notifications.sockets.tcp import USER_TIMEOUT_MS, listening_socket
 from tests.sockets.scene import Serving, close_of, control, heard
 
 
@@ -153,7 +154,7 @@ async def test_nothing_is_written_after_the_close_frame(serving: Serving) -> Non
         await control(alice, "hello")
         (connection,) = (await serving.hubs.running())._connections
         (protocol,) = serving.server.server_state.connections
-        assert isinstance(protocol, HermesWebSocketProtocol)
+        assert isinstance(protocol, WebSocket)
         protocol.close(4403, "revoked")
         protocol.close(4401, "the first reason counts")
         assert protocol.write(b"garbage") == 0

@@ -1,4 +1,4 @@
-"""`manage.py serve`: the production server, uvicorn with sockets.server's protocol. Hands to hermes_site.asgi."""
+"""`manage.py serve`: the production server, uvicorn with protocols of our own (sockets.http, sockets.server)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from uvicorn.supervisors import Multiprocess
 
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
-from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE, listening_socket
+from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE
+from notifications.sockets.tcp import listening_socket
 
 ACCEPTED = 8  # connections in one turn of the loop
 # A host that is busy, as in a deployment, takes longer than uvicorn's 5 s to start a worker or to answer for one; the
@@ -46,10 +47,7 @@ class Command(BaseCommand):
             "hermes_site.asgi:application",
             workers=options["workers"],
             http=HermesHttpProtocol,
-            ws=Handshake,  # which HermesWebSocketProtocol takes over
-            ws_max_size=settings.HERMES_FRAME_MAX_BYTES,
-            ws_per_message_deflate=False,  # a compressor per connection, for frames of 200 bytes
-            ws_ping_interval=None,  # the hub pings from one wheel, and TCP_USER_TIMEOUT ends what does not answer
+            ws=Handshake,  # made by HermesHttpProtocol; here it says that there are WebSockets
             lifespan="on",
             log_config=None,  # the settings' LOGGING, which redacts tokens
             access_log=False,
