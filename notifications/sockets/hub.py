@@ -34,6 +34,7 @@ from notifications.sockets.follower import Follower
 from notifications.sockets.guard import Guard
 from notifications.sockets.inbox import WORKERS, Inbox
 from notifications.sockets.outbound import Batch
+from notifications.sockets.wheel import Wheel
 from notifications.stream.entry import from_hint
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
@@ -44,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 HINTS_A_TURN = 32  # then others on the loop have their turn
 RESTART_SECONDS = 1.0
-TURN_SECONDS = 1.0
-END_STEP = 0.1  # s; how finely the ends of tokens are spread within a turn
 JOIN_SECONDS = 10.0
 STOP_SECONDS = 8.0
 CANCELLATIONS = 5
@@ -58,6 +57,7 @@ class Hub:
         self._layer: Any = get_channel_layer()
         self._history = History()
         self._connections: set[Connection] = set()
+        self._wheel = Wheel(self._ping)
         self._crowd = Crowd()
         self._tasks: list[asyncio.Task[None]] = []
         self.inbox = Inbox()
@@ -77,7 +77,7 @@ class Hub:
         loops = {
             "receive": lambda: self._receive(listening),
             "follow": self._follower.run,
-            "time": self._keep_time,
+            "time": self._wheel.run,
             "guard": self._keep_guard,
             "rooms": self._keep_rooms,
             **{f"obey-{number}": self.inbox.work for number in range(WORKERS)},
@@ -133,6 +133,7 @@ class Hub:
             self._greet(connection, feed, how)
         feed.add(connection)
         self._connections.add(connection)
+        self._wheel.add(connection)
         self._crowd.add(connection)
         self.registry.opened(connection.record)
 
@@ -145,6 +146,7 @@ class Hub:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
+        self._wheel.remove(connection)
         self._crowd.remove(connection)
         feed = self._feed_of(connection)
         if feed is not None:  # the time-keeper closes empty feeds a little later: a reload comes right back
@@ -217,21 +219,6 @@ class Hub:
             if count % HINTS_A_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _keep_time(self) -> None:
-        """Once a second: pings in their turn, tokens that end, readers that stall. It waits for nobody."""
-        second = 0
-        ending: list[Connection] = []
-        while True:
-            await _keep_second(ending)
-            second += 1
-            now, loop_now = time.time(), asyncio.get_running_loop().time()
-            interval = settings.HERMES_PING_SECONDS
-            for connection in list(self._connections):
-                connection.outbound.check_progress(loop_now)
-                connection.keep_time(now)
-            self._ping(each for each in self._connections if hash(each) % interval == second % interval)
-            ending = [each for each in self._connections if each.ends_at - now < TURN_SECONDS]
-
     async def _keep_rooms(self) -> None:
         """Once a second: leave the rooms that nobody is in."""
         while True:
@@ -259,18 +246,6 @@ class Hub:
             feed.prepare()
             feed.line_up(pinged, [protocol.control("ping", protocol.place(feed.head))])
             self._feeds.mark(feed)
-
-
-async def _keep_second(ending: list[Connection]) -> None:
-    """Wait for the next turn, and close meanwhile whose token ends within it."""
-    if not ending:
-        await asyncio.sleep(TURN_SECONDS)
-        return
-    for _ in range(round(TURN_SECONDS / END_STEP)):
-        await asyncio.sleep(END_STEP)
-        now = time.time()
-        for connection in ending:
-            connection.keep_time(now)
 
 
 async def _forever(name: str, loop: Callable[[], Awaitable[None]]) -> None:

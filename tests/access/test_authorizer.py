@@ -152,7 +152,11 @@ def test_a_token_of_no_known_time_is_refused_once_anything_was_revoked() -> None
 async def shared(authorizer: Authorizer, count: int) -> Any:
     """Wait until so many keys are shared; return the cache."""
     cache = authorizer._standings.cache
-    await eventually_async(lambda: cache.keys("*"), lambda keys: len(keys) >= count)
+
+    async def are_there() -> bool:
+        return len(await cache.keys("*")) >= count
+
+    await eventually(are_there)
     return cache
 
 
@@ -160,12 +164,6 @@ async def asked(authorizer: Authorizer) -> int:
     """Return how many scripts Redis has run."""
     stats = await authorizer._standings.cache.info("commandstats")
     return int(stats["cmdstat_evalsha"]["calls"])
-
-
-async def eventually_async(ask: Callable[[], Any], is_right: Callable[[Any], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not is_right(await ask()):
-            await asyncio.sleep(0.01)
 
 
 # ── What is remembered ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +245,11 @@ async def test_a_later_token_prolongs_what_the_others_know(
     cache = await shared(authorizer, 2)
     (key,) = await cache.keys("*:verdict:*")
     await authorizer.authorize(stage, make_token(ttl=600))
-    await eventually_async(lambda: cache.ttl(key), lambda ttl: ttl > 500)
+
+    async def is_prolonged() -> bool:
+        return await cache.ttl(key) > 500
+
+    await eventually(is_prolonged)
 
 
 async def test_a_shared_verdict_ends_with_its_token_and_tells_nothing(
