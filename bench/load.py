@@ -2,7 +2,7 @@
 
     python -m bench.load <control socket>
 
-It is one thread on the core that the server does not have. Per frame it compares eight bytes, and reads the clock for
+It is one thread on the core that the server does not have. Per frame it compares nine bytes, and reads the clock for
 those sockets whose latency is taken; everything else happens when a socket opens and when it has got all.
 """
 
@@ -37,9 +37,12 @@ FOR_GOOD = range(4400, 4500)
 class Ear(WSListener):  # type: ignore[misc]  # picows is not typed as a base
     """One socket of a client, from its handshake on."""
 
+    __slots__ = ("books", "client", "least", "take", "transport")
+
     def __init__(self, client: Client) -> None:
         self.client = client
         self.take = client.take
+        self.books: Any = client.books
         self.least = NEVER  # until it is open, every frame is a control frame
         self.transport: WSTransport | None = None
 
@@ -89,8 +92,30 @@ class Ear(WSListener):  # type: ignore[misc]  # picows is not typed as a base
             self.client.opened()
 
 
+class CountingEar(Ear):
+    """One of the many whose frames are counted, and of which one number is read for each piece that TCP delivers."""
+
+    __slots__ = ("heard",)
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.heard = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Count a message; settle with the books at the end of a piece, and where all may have come."""
+        if frame.payload_size < self.least:
+            super().on_ws_frame(transport, frame)
+            return
+        self.heard = heard = self.heard + 1
+        if frame.last_in_buffer or heard >= self.books.goal - self.books.next + 1:
+            self.heard = 0
+            self.books.take(frame.get_payload_as_bytes(), heard)
+
+
 class LinesEar(Ear):
     """One whose frames may carry several messages, one a line, pings among them."""
+
+    __slots__ = ()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take them apart."""
@@ -175,6 +200,7 @@ class Crowd:
         self.late = array("d")
         self.arrivals: list[tuple[int, int]] = []
         self.is_timing = False
+        self.is_counting = False
         self.open_count = 0
         self.tries = 0
         self.refused = 0
@@ -194,6 +220,7 @@ class Crowd:
         """Take members in from a file: a line each, user, room and token; the books are opened, the sockets not."""
         self.dialect, self.port = DIALECTS[command["dialect"]], command["port"]
         lines = (await asyncio.to_thread(Path(command["members"]).read_text)).splitlines()
+        self.is_counting = command["is_counting"]
         every, books = command["timed_every"], {"ledger": Ledger, "tally": Tally}[command["books"]]
         for at, text in enumerate(lines):
             user, room, token = text.split("\t")
@@ -317,7 +344,8 @@ class Crowd:
 
     async def _connect(self, client: Client) -> None:
         dialect, member = self.dialect, client.member
-        ear_class = LinesEar if dialect.has_many_in_a_frame else Ear
+        ear_class = CountingEar if self.is_counting and not client.is_timed else Ear
+        ear_class = LinesEar if dialect.has_many_in_a_frame else ear_class
         async with self._gate:
             ear = client.ear = ear_class(client)
             client.ended_with = 1006

@@ -67,6 +67,7 @@ class Crew:
                 dialect=self.contestant.dialect,
                 port=self.contestant.port,
                 timed_every=plan.timed_every,
+                is_counting=plan.timed_every > 1,
                 books=books,
             )
 
