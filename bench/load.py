@@ -37,14 +37,20 @@ FOR_GOOD = range(4400, 4500)
 class Ear(WSListener):  # type: ignore[misc]  # picows is not typed as a base
     """One socket of a client, from its handshake on."""
 
-    __slots__ = ("books", "client", "least", "take", "transport")
+    __slots__ = ("books", "client", "heard", "is_counting", "least", "take", "transport")
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.take = client.take
         self.books: Any = client.books
+        self.heard = 0
+        self.tune()
         self.least = NEVER  # until it is open, every frame is a control frame
         self.transport: WSTransport | None = None
+
+    def tune(self) -> None:
+        """Do what the client shall do from now on with each message."""
+        self.is_counting = self.client.is_counting
+        self.take = self.client.take
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Introduce ourselves."""
@@ -56,9 +62,19 @@ class Ear(WSListener):  # type: ignore[misc]  # picows is not typed as a base
             self._open()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a message, or understand a control frame."""
+        """Take a message, or understand a control frame.
+
+        Where there are many, a message is only counted, and one number is read for each piece that TCP delivers, and
+        where all may have come.
+        """
         if frame.payload_size >= self.least:
-            self.take(frame.get_payload_as_bytes())
+            if not self.is_counting:
+                self.take(frame.get_payload_as_bytes())
+                return
+            self.heard = heard = self.heard + 1
+            if frame.last_in_buffer or heard >= self.books.goal - self.books.next + 1:
+                self.heard = 0
+                self.books.take(frame.get_payload_as_bytes(), heard)
         elif frame.msg_type == WSMsgType.TEXT:
             self.control(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -92,26 +108,6 @@ class Ear(WSListener):  # type: ignore[misc]  # picows is not typed as a base
             self.client.opened()
 
 
-class CountingEar(Ear):
-    """One of the many whose frames are counted, and of which one number is read for each piece that TCP delivers."""
-
-    __slots__ = ("heard",)
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self.heard = 0
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Count a message; settle with the books at the end of a piece, and where all may have come."""
-        if frame.payload_size < self.least:
-            super().on_ws_frame(transport, frame)
-            return
-        self.heard = heard = self.heard + 1
-        if frame.last_in_buffer or heard >= self.books.goal - self.books.next + 1:
-            self.heard = 0
-            self.books.take(frame.get_payload_as_bytes(), heard)
-
-
 class LinesEar(Ear):
     """One whose frames may carry several messages, one a line, pings among them."""
 
@@ -136,13 +132,16 @@ class Client:
         crowd: of which it is one.
         member: who it is.
         books: what judges what it gets.
-        is_timed: whether its latency is taken.
     """
 
-    __slots__ = ("books", "crowd", "ear", "ended_with", "failures", "is_open", "is_timed", "last", "member", "position")
+    __slots__ = (
+        *("books", "crowd", "ear", "ended_with", "failures", "is_counting", "is_open", "is_timed"),
+        *("last", "member", "position"),
+    )
 
-    def __init__(self, crowd: Crowd, member: Member, books: Ledger | Tally, is_timed: bool) -> None:
-        self.crowd, self.member, self.books, self.is_timed = crowd, member, books, is_timed
+    def __init__(self, crowd: Crowd, member: Member, books: Ledger | Tally) -> None:
+        self.crowd, self.member, self.books = crowd, member, books
+        self.is_timed, self.is_counting = True, False  # or its latency is not taken, and its messages are only counted
         self.position: Position | None = None
         self.last: bytes | None = None
         self.ear: Ear | None = None
@@ -200,7 +199,6 @@ class Crowd:
         self.late = array("d")
         self.arrivals: list[tuple[int, int]] = []
         self.is_timing = False
-        self.is_counting = False
         self.open_count = 0
         self.tries = 0
         self.refused = 0
@@ -220,11 +218,10 @@ class Crowd:
         """Take members in from a file: a line each, user, room and token; the books are opened, the sockets not."""
         self.dialect, self.port = DIALECTS[command["dialect"]], command["port"]
         lines = (await asyncio.to_thread(Path(command["members"]).read_text)).splitlines()
-        self.is_counting = command["is_counting"]
-        every, books = command["timed_every"], {"ledger": Ledger, "tally": Tally}[command["books"]]
-        for at, text in enumerate(lines):
+        books = {"ledger": Ledger, "tally": Tally}[command["books"]]
+        for text in lines:
             user, room, token = text.split("\t")
-            self.clients.append(Client(self, Member(user, room, token), books(self._done), at % every == 0))
+            self.clients.append(Client(self, Member(user, room, token), books(self._done)))
         return {"clients": len(self.clients)}
 
     async def open(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -258,13 +255,18 @@ class Crowd:
         }
 
     async def expect(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Expect messages up to a number in every room."""
+        """Expect messages up to a number in every room; take the latency of one client of so many."""
         self.late = array("d")
         self.arrivals.clear()
         self.is_timing = command.get("timed", True)
         self._all_done.clear()
         self._left = len(self.clients)
-        for client in self.clients:
+        every = command.get("timed_every", 1)
+        for at, client in enumerate(self.clients):
+            client.is_timed = at % every == 0
+            client.is_counting = not client.is_timed
+            if client.ear is not None:
+                client.ear.tune()
             client.books.expect(command["upto"])
         return {}
 
@@ -344,8 +346,7 @@ class Crowd:
 
     async def _connect(self, client: Client) -> None:
         dialect, member = self.dialect, client.member
-        ear_class = CountingEar if self.is_counting and not client.is_timed else Ear
-        ear_class = LinesEar if dialect.has_many_in_a_frame else ear_class
+        ear_class = LinesEar if dialect.has_many_in_a_frame else Ear
         async with self._gate:
             ear = client.ear = ear_class(client)
             client.ended_with = 1006

@@ -73,13 +73,14 @@ def resident(pids: Sequence[int]) -> int:
     return total
 
 
-def busy_seconds(core: int) -> float:
-    """Return for how long a core has not been idle since the machine started."""
+def core_seconds(core: int) -> tuple[float, float]:
+    """Return for how long a core has worked since the machine started, and for how long its host worked for others."""
     for line in Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()
         if name == f"cpu{core}":
-            return sum(int(field) for at, field in enumerate(fields[:8]) if at not in (3, 4)) / _TICKS
-    return 0.0
+            user, nice, system, _, _, irq, softirq, steal = (int(field) / _TICKS for field in fields[:8])
+            return user + nice + system + irq + softirq, steal
+    return 0.0, 0.0
 
 
 def describe() -> dict[str, str]:
@@ -90,11 +91,15 @@ def describe() -> dict[str, str]:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
+    congestion = "unknown"
+    with contextlib.suppress(OSError):
+        congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cpu": model,
         "cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        "congestion": congestion,
         "python": platform.python_version(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -126,10 +127,30 @@ _END_TO_END = Plan(
 )
 WHOLE = (_GENTLE, _SATURATED, _ROOMS, _STORM, _IDLE, _RELAY, _END_TO_END, *(growth(size) for size in SIZES))
 QUICK = (
-    replace(_GENTLE, seconds=3.0, slow_seconds=0.5),
-    replace(_SATURATED, seconds=2.0, slow_seconds=0.025),
-    replace(_STORM, sockets=1_000, what="1,000 clients connect at once, each with a token of its own"),
-    replace(_IDLE, sockets=1_000, seconds=4.0, steps=(1_000,), what="1,000 sockets to which nothing is sent, for 4 s"),
+    replace(
+        _GENTLE, sockets=1_000, seconds=3.0, slow_seconds=0.5, what="one room of 1,000 sockets, 20 messages a second"
+    ),
+    replace(
+        _SATURATED,
+        sockets=1_000,
+        seconds=1.5,
+        slow_seconds=0.025,
+        what="one room of 1,000 sockets, 400 messages a second offered",
+    ),
+    replace(
+        _STORM,
+        sockets=1_000,
+        contestants=(*FAST, "channels-daphne"),
+        what="1,000 clients connect at once, each with a token of its own",
+    ),
+    replace(
+        _IDLE,
+        sockets=1_000,
+        contestants=(*FAST, "channels-daphne"),
+        seconds=4.0,
+        steps=(1_000,),
+        what="1,000 sockets to which nothing is sent, for 4 s",
+    ),
     replace(_RELAY, messages=2_000, what="2,000 messages wait in SQS for one consumer process"),
     _END_TO_END,
 )
@@ -150,3 +171,16 @@ def choose(plans: tuple[Plan, ...], names: list[str]) -> list[Plan]:
             raise KeyError(name)
         found += chosen
     return found
+
+
+def together(plans: Sequence[Plan]) -> list[tuple[Plan, ...]]:
+    """Put together what the same sockets of the same server can do one after the other: neighbours that fan out."""
+    groups: list[tuple[Plan, ...]] = []
+    for plan in plans:
+        before = groups[-1][0] if groups else None
+        same = before is not None and before.scene == plan.scene == "fanout" and before.contestants == plan.contestants
+        if before is not None and same and (before.sockets, before.rooms) == (plan.sockets, plan.rooms):
+            groups[-1] += (plan,)
+        else:
+            groups.append((plan,))
+    return groups

@@ -22,9 +22,9 @@ from bench.ground import Ground
 from bench.helper import ROOT, HelperError
 from bench.peers import make
 from bench.peers.contestant import Contestant
-from bench.plans import Plan
+from bench.plans import Plan, together
 from bench.results import Report, Result
-from bench.scenes import SCENES
+from bench.scenes import play
 from bench.scenes.crew import Crew
 from hermes_site.children import ChildError
 from hermes_site.engines import free_port
@@ -79,20 +79,22 @@ def run(order: Order, say: Callable[[str], None]) -> tuple[Report, Path]:
         contestants = admit(make(order.names, ground), report, say)
         last = 0.0
         for number in range(1, order.rounds + 1):
-            for plan in order.plans:
-                turns = [contestant for contestant in contestants if contestant.name in plan.contestants]
+            for plans in together(order.plans):
+                turns = [contestant for contestant in contestants if contestant.name in plans[0].contestants]
                 # Each is first in some round: what a turn leaves behind must not always meet the same successor.
                 shift = (number - 1) % max(1, len(turns))
                 for contestant in turns[shift:] + turns[:shift]:
-                    if time.monotonic() - began + last > order.within:
-                        report.left_out.append(f"{plan.name}, {contestant.name}, round {number}: no time was left")
-                        continue
                     begun = time.monotonic()
-                    result = turn(ground, contestant, plan)
+                    if begun - began + last > order.within:
+                        names = ", ".join(plan.name for plan in plans)
+                        report.left_out.append(f"{names}, {contestant.name}, round {number}: no time was left")
+                        continue
+                    results = turn(ground, contestant, plans)
                     last = time.monotonic() - begun
-                    result.round = number
-                    report.results.append(result)
-                    say(f"round {number}  {plan.name:<16} {contestant.name:<16} {last:5.1f} s  {brief(result)}")
+                    for result in results:
+                        result.round = number
+                        report.results.append(result)
+                        say(f"round {number}  {result.scenario:<16} {contestant.name:<16} {brief(result)}")
                     report.seconds = time.monotonic() - began
                     report.write(path)
     report.seconds = time.monotonic() - began
@@ -121,14 +123,14 @@ def admit(contestants: Sequence[Contestant], report: Report, say: Callable[[str]
     return admitted
 
 
-def turn(ground: Ground, contestant: Contestant, plan: Plan) -> Result:
-    """Let one contestant do one scenario, and have everything stopped after it, whatever happens."""
+def turn(ground: Ground, contestant: Contestant, plans: Sequence[Plan]) -> list[Result]:
+    """Let one contestant do what one server can, and have everything stopped after it, whatever happens."""
     contestant.port = free_port()
     try:
         with Crew(ground, contestant) as crew:
-            return SCENES[plan.scene](crew, contestant, plan)
+            return play(crew, contestant, plans)
     except _FAILURES as error:
-        return Result(plan.name, contestant.name, wrong=f"{type(error).__name__}: {error}")
+        return [Result(plan.name, contestant.name, wrong=f"{type(error).__name__}: {error}") for plan in plans]
 
 
 def engines() -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,14 +54,16 @@ class HermesSender(Sender):
         self._history = History()
         self._publisher = Publisher(self._history)
         self._message = Message
-        self._sent = 0
+        # Ids that no earlier sender of this run has used, or its messages would be taken for theirs. It counts ten
+        # thousand a second, and nobody sends as many.
+        self._sent = time.time_ns() // 10**5
 
     async def send(self, batch: Batch) -> None:
         """Publish."""
         messages = []
         for room, payload in batch:
             self._sent += 1
-            messages.append(self._message(id=f"{self._sent:08d}", user_id=0, room_id=room, data=payload))
+            messages.append(self._message(id=f"{self._sent % 10**8:08d}", user_id=0, room_id=room, data=payload))
         for result in await self._publisher.publish("development", messages):
             if isinstance(result, Exception):
                 raise result

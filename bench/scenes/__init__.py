@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bench.peers.contestant import Contestant
 from bench.plans import Plan
@@ -14,10 +14,16 @@ from bench.scenes.idle import idle
 from bench.scenes.relay import relay
 from bench.scenes.storm import storm
 
-SCENES: dict[str, Callable[[Crew, Contestant, Plan], Result]] = {
-    "fanout": fanout,
+_SCENES: dict[str, Callable[[Crew, Contestant, Plan], Result]] = {
     "storm": storm,
     "idle": idle,
     "relay": relay,
     "end_to_end": end_to_end,
 }
+
+
+def play(crew: Crew, contestant: Contestant, plans: Sequence[Plan]) -> list[Result]:
+    """Carry out plans that `bench.plans.together` has put together; return a result for each."""
+    if plans[0].scene == "fanout":
+        return fanout(crew, contestant, plans)
+    return [_SCENES[plan.scene](crew, contestant, plan) for plan in plans]

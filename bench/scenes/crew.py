@@ -9,14 +9,15 @@ from typing import Any, Self
 
 from bench.ground import Ground
 from bench.helper import ROOT, Helper
-from bench.machine import OTHER_CORE, SERVER_CORE, busy_seconds, cpu_seconds
+from bench.machine import OTHER_CORE, SERVER_CORE, core_seconds, cpu_seconds
 from bench.peers.contestant import Contestant
 from bench.plans import Plan
 from bench.results import Result
 
-OPEN_SECONDS = 120.0
+OPEN_SECONDS = 240.0
 AT_ONCE = 100
 FULL = 0.95  # of a core
+STRANGE = 0.1  # of a core; a tenth of it is the kernel's own, for the network
 
 
 class Crew:
@@ -66,8 +67,6 @@ class Crew:
                 members=file.name,
                 dialect=self.contestant.dialect,
                 port=self.contestant.port,
-                timed_every=plan.timed_every,
-                is_counting=plan.timed_every > 1,
                 books=books,
             )
 
@@ -112,13 +111,13 @@ class Meter:
         self._contestant, self._crew = contestant, crew
         self._began = self._now()
 
-    def _now(self) -> tuple[float, float, float, float, float]:
+    def _now(self) -> tuple[float, ...]:
         return (
             time.monotonic(),
             cpu_seconds(self._contestant.pids),
             cpu_seconds([self._crew.load.child.pid]),
-            busy_seconds(SERVER_CORE),
-            busy_seconds(OTHER_CORE),
+            *core_seconds(SERVER_CORE),
+            *core_seconds(OTHER_CORE),
         )
 
     @property
@@ -128,7 +127,8 @@ class Meter:
 
     def read(self, result: Result, prefix: str = "") -> float:
         """Note what the cores did; return the server's CPU seconds."""
-        wall, cpu, load, first, second = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        spent = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        wall, cpu, load, first, stolen, second, stolen_too = spent
         numbers = {
             "cpu_s": cpu,
             "wall_s": wall,
@@ -136,10 +136,13 @@ class Meter:
             "load_core": load / wall,
             "other_core": second / wall,
             "strangers": max(0.0, first - cpu) / wall,
+            "stolen": (stolen + stolen_too) / wall,
         }
         result.numbers |= {prefix + name: value for name, value in numbers.items()}
         if second / wall > FULL:
             result.notes.append("load")  # the core that everything but the server shares was full
-        if (first - cpu) / wall > 1 - FULL:
-            result.notes.append("strangers")  # others than the server worked on its core
+        if (first - cpu) / wall > STRANGE:
+            result.notes.append("strangers")  # more than the server worked on its core
+        if (stolen + stolen_too) / wall > STRANGE:
+            result.notes.append("stolen")  # the host did not let this machine work
         return cpu

@@ -13,7 +13,6 @@ from bench.scenes.crew import Crew, Meter
 
 LIVE = 3  # messages of each room while they are connected
 MISSED = 3  # while they are away
-OPEN_SECONDS = 120.0
 
 
 def storm(crew: Crew, contestant: Contestant, plan: Plan) -> Result:
