@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import boto3
 import redis
@@ -75,7 +75,7 @@ class Ground:
         with redis.Redis.from_url(self.valkey.url) as client:
             client.flushall()
 
-    def client(self, service: str) -> Any:
+    def client(self, service: Literal["sqs", "dynamodb"]) -> Any:
         """Return a boto3 client; close it."""
         return boto3.client(
             service,

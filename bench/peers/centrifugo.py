@@ -53,8 +53,8 @@ class Centrifugo(Consumer):
         """Return what is missing, with what the build said of it."""
         if self._program() is None:
             log = _BIN / "centrifugo.log"
-            said = log.read_text().strip().splitlines()[-1:] if log.exists() else []
-            return "it is not installed" + (f": go install says «{said[0].strip()}»" if said else "")
+            said = " ".join(log.read_text().split()) if log.exists() else "there is no Go toolchain to build it"
+            return f"it is not installed: {said}"
         return "" if " v6." in f" {self.version()}" else f"it is {self.version()}, and not version 6"
 
     def version(self) -> str:
