@@ -34,7 +34,7 @@ FLOOR_SECONDS, CEILING_SECONDS, HANDSHAKE_SECONDS = 0.5, 20.0, 15.0
 FOR_GOOD = range(4400, 4500)
 
 
-class Ear(WSListener):  # type: ignore[misc]  # picows is not typed as a base
+class Ear(WSListener):
     """One socket of a client, from its handshake on."""
 
     __slots__ = ("books", "client", "heard", "is_counting", "least", "take", "transport")
@@ -218,7 +218,7 @@ class Crowd:
         """Take members in from a file: a line each, user, room and token; the books are opened, the sockets not."""
         self.dialect, self.port = DIALECTS[command["dialect"]], command["port"]
         lines = (await asyncio.to_thread(Path(command["members"]).read_text)).splitlines()
-        books = {"ledger": Ledger, "tally": Tally}[command["books"]]
+        books: type[Ledger | Tally] = Tally if command["books"] == "tally" else Ledger
         for text in lines:
             user, room, token = text.split("\t")
             self.clients.append(Client(self, Member(user, room, token), books(self._done)))

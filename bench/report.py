@@ -104,6 +104,7 @@ def _notes(report: Report) -> list[str]:
     lines = []
     for kind, what in (
         ("strangers", "more than a tenth of the server's core went to others than the server"),
+        ("offer", "the messages went in more slowly than planned, because the way in was full"),
         ("stolen", "the machine's host took more than a tenth of a core away"),
     ):
         where = sorted({f"{run.scenario} ({run.contestant})" for run in report.results if kind in run.notes})
