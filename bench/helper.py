@@ -46,17 +46,22 @@ class Helper:
         self._rest = b""
 
     def start(self) -> Self:
-        """Start it, and wait until it listens to us."""
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._path)
-            listener.listen(1)
-            listener.settimeout(_START_SECONDS)
-            self.child.start()
-            try:
-                self._connection, _ = listener.accept()
-            except TimeoutError:
-                raise HelperError(f"{self.module} did not start. Its log ends:\n{self.child.log_tail()}") from None
+        """Start it; `join` waits for it, so that several can come up at once."""
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self._path)
+        self._listener.listen(1)
+        self._listener.settimeout(_START_SECONDS)
+        self.child.start()
         return self
+
+    def join(self) -> None:
+        """Wait until it listens to us."""
+        try:
+            self._connection, _ = self._listener.accept()
+        except TimeoutError:
+            raise HelperError(f"{self.module} did not start. Its log ends:\n{self.child.log_tail()}") from None
+        finally:
+            self._listener.close()
 
     def tell(self, name: str, **arguments: Any) -> None:
         """Tell it to do something; `answer` waits for it."""

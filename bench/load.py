@@ -55,6 +55,9 @@ class Ear(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Introduce ourselves."""
         self.transport = transport
+        if self.client.ear is not self:  # it took so long that the client has given it up
+            transport.underlying_transport.abort()
+            return
         dialect, client = self.client.crowd.dialect, self.client
         if (first := dialect.first(client.member, client.position)) is not None:
             transport.send(WSMsgType.TEXT, first)
@@ -103,7 +106,7 @@ class Ear(WSListener):
             self._open()
 
     def _open(self) -> None:
-        if self.least == NEVER:
+        if self.least == NEVER and self.client.ear is self:
             self.least = LEAST
             self.client.opened()
 
@@ -364,10 +367,10 @@ class Crowd:
                     )
                     await slot  # so that those who come some at a time wait for the greeting too
             except (OSError, WSError, TimeoutError):
-                if ear.transport is not None and not client.is_open:
-                    ear.transport.underlying_transport.abort()  # its end is told by has_ended
-                elif client.ear is ear and not client.is_open:
+                if client.ear is ear and not client.is_open:
                     client.ear = None
+                    if ear.transport is not None:
+                        ear.transport.underlying_transport.abort()
                     self.has_ended(client)
             finally:
                 self._slots.pop(client, None)

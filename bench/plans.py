@@ -128,28 +128,28 @@ _END_TO_END = Plan(
 WHOLE = (_GENTLE, _SATURATED, _ROOMS, _STORM, _IDLE, _RELAY, _END_TO_END, *(growth(size) for size in SIZES))
 QUICK = (
     replace(
-        _GENTLE, sockets=1_000, seconds=3.0, slow_seconds=0.5, what="one room of 1,000 sockets, 20 messages a second"
+        _GENTLE, sockets=1_000, seconds=3.0, slow_seconds=0.25, what="one room of 1,000 sockets, 20 messages a second"
     ),
     replace(
         _SATURATED,
         sockets=1_000,
         seconds=1.5,
-        slow_seconds=0.025,
+        slow_seconds=0.0125,
         what="one room of 1,000 sockets, 400 messages a second offered",
     ),
     replace(
         _STORM,
         sockets=1_000,
-        contestants=(*FAST, "channels-daphne"),
+        contestants=FAST,
         what="1,000 clients connect at once, each with a token of its own",
     ),
     replace(
         _IDLE,
         sockets=1_000,
-        contestants=(*FAST, "channels-daphne"),
-        seconds=4.0,
+        contestants=FAST,
+        seconds=3.0,
         steps=(1_000,),
-        what="1,000 sockets to which nothing is sent, for 4 s",
+        what="1,000 sockets to which nothing is sent, for 3 s",
     ),
     replace(_RELAY, messages=2_000, what="2,000 messages wait in SQS for one consumer process"),
     _END_TO_END,

@@ -77,7 +77,7 @@ def run(order: Order, say: Callable[[str], None]) -> tuple[Report, Path]:
     with Ground(DIRECTORY / "work") as ground:
         report.versions |= engines()
         contestants = admit(make(order.names, ground), report, say)
-        last = 0.0
+        took: dict[str, float] = {}  # each contestant's last turn, by which its next is judged
         for number in range(1, order.rounds + 1):
             for plans in together(order.plans):
                 turns = [contestant for contestant in contestants if contestant.name in plans[0].contestants]
@@ -85,12 +85,12 @@ def run(order: Order, say: Callable[[str], None]) -> tuple[Report, Path]:
                 shift = (number - 1) % max(1, len(turns))
                 for contestant in turns[shift:] + turns[:shift]:
                     begun = time.monotonic()
-                    if begun - began + last > order.within:
+                    if begun - began + took.get(contestant.name, 0.0) > order.within:
                         names = ", ".join(plan.name for plan in plans)
                         report.left_out.append(f"{names}, {contestant.name}, round {number}: no time was left")
                         continue
                     results = turn(ground, contestant, plans)
-                    last = time.monotonic() - begun
+                    took[contestant.name] = time.monotonic() - begun
                     for result in results:
                         result.round = number
                         report.results.append(result)

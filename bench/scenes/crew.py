@@ -37,8 +37,9 @@ class Crew:
     def __enter__(self) -> Self:
         self.ground.flush()
         try:
-            self.load.start()
-            self.talk.start()
+            helpers = (self.load.start(), self.talk.start())
+            for helper in helpers:
+                helper.join()
         except BaseException:
             self.load.stop()
             self.talk.stop()
