@@ -146,4 +146,5 @@ class Meter:
             result.notes.append("strangers")  # more than the server worked on its core
         if (stolen + stolen_too) / wall > STRANGE:
             result.notes.append("stolen")  # the host did not let this machine work
+        result.notes = list(dict.fromkeys(result.notes))
         return cpu
