@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
 HALF := tests/browser tests/e2e/bad_inputs tests/test_demo.py
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults lint types format pictures venv clean
+.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults lint types format pictures bench bench-quick venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -75,10 +75,17 @@ pictures: .venv/.installed-dev node_modules/.installed ## take the documents' pi
 	$(BIN)/pip install -q pillow==13.0.0
 	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py
 
+# Needs two cores for itself. Peers that cannot be installed are named in the table.
+bench: .venv/.installed-bench bench/peers/.installed ## Hermes beside its peers, three rounds; takes long (BENCH= more arguments)
+	$(BIN)/python -m bench $(BENCH)
+
+bench-quick: .venv/.installed-bench bench/peers/.installed ## the same in three minutes: one short round, fewer sockets
+	$(BIN)/python -m bench --quick $(BENCH)
+
 venv: .venv/.installed-dev ## make .venv with everything for development
 
 clean: ## forget what was installed and what the demo kept
-	rm -rf .venv node_modules var .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf .venv node_modules bench/peers/socketio/node_modules bench/peers/.installed var .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hermes needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -93,6 +100,14 @@ clean: ## forget what was installed and what the demo kept
 	@echo "Installing requirements-dev.txt into .venv"
 	@$(BIN)/pip install -q -r requirements-dev.txt
 	@touch $@ .venv/.installed
+
+.venv/.installed-bench: requirements.txt bench/requirements.txt | .venv/bin/python
+	@$(BIN)/pip install -q -r requirements.txt -r bench/requirements.txt
+	@touch $@ .venv/.installed
+
+bench/peers/.installed: bench/peers/socketio/package-lock.json bench/peers/install
+	@sh bench/peers/install
+	@touch $@
 
 node_modules/.installed: package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error

@@ -1,0 +1,105 @@
+"""Results: what one run of one contestant gave, and the file that keeps all of them. Made by scenes, read by report.
+
+Pure but for reading and writing that file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Spread, spread
+
+
+@dataclass(slots=True)
+class Result:
+    """One run.
+
+    Args:
+        scenario, contestant, round: which.
+        numbers: by name; the scenes' own modules say what they mean.
+        spectrum: pairs of share and latency in milliseconds.
+        points: pairs of sockets and bytes a socket.
+        wrong: why the run counts as nothing; empty where it counts.
+        notes: what a reader must know beside its numbers.
+    """
+
+    scenario: str
+    contestant: str
+    round: int = 0
+    numbers: dict[str, float] = field(default_factory=dict)
+    spectrum: list[tuple[float, float]] = field(default_factory=list)
+    points: list[tuple[float, float]] = field(default_factory=list)
+    wrong: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """All of a benchmark.
+
+    Args:
+        started: UTC, as text.
+        seconds: that it took.
+        command: that made it.
+        machine: what it ran on.
+        versions: of each contestant, and of the engines.
+        titles, whats: of each contestant, for tables and text.
+        settings: of each scenario.
+        missing: why a contestant did not run, by its name.
+        left_out: what there was no time for.
+        results: all runs.
+    """
+
+    started: str
+    command: str
+    seconds: float = 0.0
+    machine: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    whats: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+
+    def of(self, scenario: str, contestant: str) -> list[Result]:
+        """Return a contestant's runs of a scenario."""
+        return [result for result in self.results if (result.scenario, result.contestant) == (scenario, contestant)]
+
+    def spread(self, scenario: str, contestant: str, number: str) -> Spread | None:
+        """Return median and spread of a number; None where no run gave it. A wrong run counts as nothing at all."""
+        good = (result for result in self.of(scenario, contestant) if not result.wrong)
+        values = [result.numbers[number] for result in good if number in result.numbers]
+        return spread(values) if values else None
+
+    def median(self, scenario: str, contestant: str, number: str) -> float | None:
+        """Return the median of a number; None where no run gave it."""
+        found = self.spread(scenario, contestant, number)
+        return None if found is None else found.median
+
+    def ran(self, scenarios: Iterable[str]) -> list[str]:
+        """Return who took part in any of these scenarios, in the order of `titles`."""
+        names = set(scenarios)
+        return [
+            name
+            for name in self.titles
+            if any(result.contestant == name and result.scenario in names for result in self.results)
+        ]
+
+    def write(self, path: Path) -> None:
+        """Write all of it, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        draft.replace(path)
+
+
+def read(path: Path) -> Report:
+    """Read a file that `Report.write` has written."""
+    stored = json.loads(path.read_text())
+    results = [Result(**result) for result in stored.pop("results")]
+    return Report(**stored, results=results)

@@ -1,0 +1,124 @@
+"""Table: the numbers of a report as text, one line each. Used by __main__ and report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.results import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        scenario, number: of the results.
+        title: what it is, with its unit.
+        factor: from the number to the unit.
+        digits: significant ones.
+        is_limited_by_load: a full load core makes the number a bound.
+    """
+
+    scenario: str
+    number: str
+    title: str
+    factor: float = 1.0
+    digits: int = 3
+    is_limited_by_load: bool = False
+
+
+ROWS = (
+    Row("fanout-saturated", "per_s", "saturated fan-out, deliveries/s", is_limited_by_load=True),
+    Row("fanout-saturated", "cpu_us", "… CPU per delivery, µs"),
+    Row("fanout-saturated", "p99_ms", "… p99, ms"),
+    Row("fanout-gentle", "cpu_us", "gentle fan-out, CPU per delivery, µs"),
+    Row("fanout-gentle", "p50_ms", "… p50, ms"),
+    Row("fanout-gentle", "p99_ms", "… p99, ms"),
+    Row("fanout-gentle", "p999_ms", "… p99.9, ms"),
+    Row("rooms", "per_core_s", "many rooms, deliveries/s per core"),
+    Row("rooms", "p99_ms", "… p99, ms"),
+    Row("storm", "first_us", "storm, first-ever tokens, CPU per socket, µs"),
+    Row("storm", "new_us", "… new process, warm shared cache, µs"),
+    Row("storm", "again_us", "… the same process again, µs"),
+    Row("storm", "new_settled_us", "… new process, until all is written, µs"),
+    Row("storm", "new_seconds", "… new process, until all are in, s"),
+    Row("idle", "socket_kb", "idle socket, resident memory, kB"),
+    Row("idle", "cpu_share", "all idle sockets, % of a core", factor=100),
+    Row("relay", "per_s", "relay, messages/s", is_limited_by_load=True),
+    Row("relay", "cpu_us", "… CPU per message, µs"),
+    Row("end-to-end", "p50_ms", "end to end, p50, ms"),
+    Row("end-to-end", "p99_ms", "… p99, ms"),
+    Row("end-to-end", "before_p50_ms", "… p50, the call itself included, ms"),
+    Row("end-to-end", "before_p99_ms", "… p99, the call itself included, ms"),
+    Row("end-to-end", "cpu_us", "… CPU of server and relay per message, µs"),
+    *(
+        Row(f"growth-{size}", "cpu_us", f"growth, {size:,} sockets, CPU per delivery, µs")
+        for size in (100, 300, 1_000, 3_000, 10_000)
+    ),
+)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return a number with so many significant digits, thousands separated."""
+    if value == 0:
+        return "0"
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    if whole >= digits:
+        return f"{round(value, digits - whole):,.0f}"
+    if whole:
+        return f"{value:,.{digits - whole}f}"
+    return f"{value:.{digits}g}" if abs(value) >= 1e-3 else f"{value:.1e}"
+
+
+def cell(report: Report, row: Row, contestant: str) -> str:
+    """Return median and spread; what is said where there is none."""
+    runs = report.of(row.scenario, contestant)
+    if not runs:
+        return ""
+    spread = report.spread(row.scenario, contestant, row.number)
+    if spread is None:
+        return "wrong" if any(run.wrong for run in runs) else ""
+    text = significant(spread.median * row.factor, row.digits)
+    good = [run for run in runs if not run.wrong]
+    if row.is_limited_by_load and sum("load" in run.notes for run in good) * 2 > len(good):
+        text = f"≥ {text}"
+    if spread.rounds > 1:
+        low, high = significant(spread.low * row.factor, row.digits), significant(spread.high * row.factor, row.digits)
+        text += f" ({low}–{high})"
+    bad = sum(bool(run.wrong) for run in runs)
+    return f"{text}, {bad} of {len(runs)} wrong" if bad else text
+
+
+def grid(report: Report) -> list[list[str]]:
+    """Return the table, its head first: a line for each number that somebody gave."""
+    names = report.ran({row.scenario for row in ROWS})
+    lines = [["", *(report.titles[name] for name in names)]]
+    for row in ROWS:
+        cells = [cell(report, row, name) for name in names]
+        if any(cells):
+            lines.append([row.title, *(text or "–" for text in cells)])
+    return lines
+
+
+def render(report: Report) -> str:
+    """Return the table for a terminal, and below it who is missing, and why."""
+    lines = aligned(grid(report))
+    lines += [f"{report.titles.get(name, name)} did not run: {why}" for name, why in report.missing.items()]
+    wrong = (one for one in report.results if one.wrong)
+    lines += [f"{one.scenario}, {one.contestant}, round {one.round}, counts as nothing: {one.wrong}" for one in wrong]
+    lines += [f"Left out: {what}" for what in report.left_out]
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines, the first column to the left and the others to the right."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    sides: list[Callable[[str, int], str]] = [str.ljust, *([str.rjust] * (len(widths) - 1))]
+    return ["  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)) for row in rows]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as a Markdown table, numbers to the right."""
+    head, *body = rows
+    return [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1), *(f"| {' | '.join(row)} |" for row in body)]
