@@ -255,5 +255,7 @@ def _client_for(endpoint: str | None, region: str) -> SQSClient:
             read_timeout=settings.HERMES_WAIT_SECONDS + 5,
             retries={"max_attempts": 2, "mode": "standard"},
             max_pool_connections=32,
+            # Our own requests need no checking, and it is a good part of what a call costs.
+            parameter_validation=False,
         ),
     )
