@@ -26,7 +26,7 @@ REQUEST = (
     "Sec-WebSocket-Protocol: hermes.v1, hermes.token.{token}\r\n\r\n"
 )
 ENTRIES = 50
-# For one socket to which nothing is sent, with the client's side of it in the same process; what the kernel and an event
+# For one socket to which nothing is sent, with its client in the same process; what the kernel and an event
 # loop in C keep comes on top. Measured: 31 objects and 9.2 kB.
 OBJECTS, BYTES = 40, 12_000
 
