@@ -146,7 +146,7 @@ def test_going_to_another_page_loses_and_repeats_nothing(alice: Page, hermes: He
 
 def test_a_reload_in_the_middle_of_a_burst_loses_and_repeats_nothing(alice: Page, hermes: Hermes) -> None:
     record(alice)
-    titles = [f"burst {n:03}" for n in range(200)]
+    titles = [f"burst {n:03}" for n in range(500)]
     hermes.send_many("acme", [{"type": "info", "data": {"title": title}} for title in titles])
     for count in (20, 80):
         alice.wait_for_function("n => JSON.parse(sessionStorage.getItem('titles') ?? '[]').length >= n", arg=count)

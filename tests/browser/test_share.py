@@ -111,14 +111,14 @@ def test_a_tab_that_is_reloaded_in_a_burst_misses_and_repeats_nothing(
     profile: BrowserContext, own_hermes: Hermes
 ) -> None:
     tabs = {name: open_tab(profile, own_hermes, name) for name in "abc"}
-    own_hermes.send_many("acme", [{"type": "info", "data": f"burst {n}"} for n in range(200)])
+    own_hermes.send_many("acme", [{"type": "info", "data": f"burst {n}"} for n in range(500)])
     for name, count in (("a", 20), ("b", 60), ("a", 100)):
         tabs[name].wait_for_function("(count) => written('seen').length >= count", arg=count)
         tabs[name].reload()
-    wait_for_seen(tabs.values(), 200)
-    check(tabs["c"], 200, list(tabs))
+    wait_for_seen(tabs.values(), 500)
+    check(tabs["c"], 500, list(tabs))
     wait_for_sockets(own_hermes, 1)
-    assert sum(map(len, written(tabs["c"], "shown").values())) == 200
+    assert sum(map(len, written(tabs["c"], "shown").values())) == 500
 
 
 def test_the_leading_tab_crashes(profile: BrowserContext, own_hermes: Hermes) -> None:
