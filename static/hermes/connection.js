@@ -136,10 +136,10 @@ export class Connection {
     if (steady) this.#attempt = this.#refusals = 0;
     if (refuses(code)) {
       this.#wiring.credentials.refuse();
-      this.#refusals += 1;
+      if (this.state !== "open") this.#refusals += 1;
       if (this.#refusals >= REFUSALS) return this.stop({ state: "closed", code, reason: reason || "refused" });
     }
-    // Hermes refuses after it has accepted: what ends before is the network's, or a proxy's.
+    // Hermes refuses after it has accepted; before, it is the network or a proxy.
     return this.#wait({ code, reason: reason || (this.#upgraded ? "" : "unreachable") });
   }
 

@@ -31,7 +31,7 @@ SCRIPT = """
         const key = `${kind}:${about.tab}`;
         localStorage.setItem(key, JSON.stringify([...JSON.parse(localStorage.getItem(key) ?? "[]"), ...items]));
     };
-    const [seen, shown, states, events] = ["seen", "shown", "states", "events"].map(write);
+    const [seen, seqs, shown, states, events] = ["seen", "seqs", "shown", "states", "events"].map(write);
     const csrf = document.cookie.split("; ").find((each) => each.startsWith("csrftoken=")).slice("csrftoken=".length);
     const token = window.mint ?? (async () => {
         const headers = { "Content-Type": "application/json", "X-CSRFToken": csrf };
@@ -40,7 +40,10 @@ SCRIPT = """
         return response.json();
     });
     const hermes = new Hermes({ stage: "development", token, ...about.options });
-    hermes.on("*", (message) => seen(message.data));
+    hermes.on("*", (message, { seq }) => {
+        seen(message.data);
+        seqs(seq);
+    });
     hermes.on("hermes.state", ({ state, code, reason }) => states([state, code ?? 0, reason ?? ""]));
     for (const name of ["lost", "gap", "recovered", "refreshed"]) hermes.on(`hermes.${name}`, () => events(name));
     attachShowing(hermes, (entries, { away }) => shown(...entries.map((entry) => [entry.data.data, away])));
@@ -75,7 +78,7 @@ def written(page: Page, kind: str) -> dict[str, list[Any]]:
 
     Args:
         page: any tab that is still open.
-        kind: `seen`, `shown`, `states` or `events`.
+        kind: `seen` (data), `seqs` (of the same entries), `shown`, `states` or `events`.
     """
     stored: dict[str, str] = page.evaluate("() => ({...localStorage})")
     return {key.partition(":")[2]: json.loads(value) for key, value in stored.items() if key.startswith(f"{kind}:")}
@@ -84,11 +87,11 @@ def written(page: Page, kind: str) -> dict[str, list[Any]]:
 def wait_for_seen(pages: Iterable[Page], count: int) -> None:
     """Wait until each of these tabs has dispatched so many entries."""
     for page in pages:
-        page.wait_for_function("(count) => written('seen').length >= count", arg=count, timeout=20_000)
+        page.wait_for_function("(count) => window.written?.('seen').length >= count", arg=count, timeout=20_000)
 
 
 def history(page: Page, count: int) -> list[Any]:
-    """The last entries' data in the order of the room's history, which is not always that of sending."""
+    """The last entries' data, 200 at most, in the order of the room's history, which is not always that of sending."""
     texts: list[Any] = page.evaluate(
         "async (count) => (await hermes.recent(count)).map((entry) => entry.data.data)", count
     )

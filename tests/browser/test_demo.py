@@ -34,9 +34,11 @@ def record(page: Page) -> None:
     script = """
         addEventListener("DOMContentLoaded", () => (window.hermes ??= {subscribers: []}).subscribers.push({
             type: "info",
-            callback: (data) => {
-                const titles = JSON.parse(sessionStorage.getItem("titles") ?? "[]");
-                sessionStorage.setItem("titles", JSON.stringify([...titles, data.title]));
+            callback: (data, entry) => {
+                for (const [name, value] of [["titles", data.title], ["seqs", entry.seq]]) {
+                    const earlier = JSON.parse(sessionStorage.getItem(name) ?? "[]");
+                    sessionStorage.setItem(name, JSON.stringify([...earlier, value]));
+                }
             },
         }), {once: true, capture: true});
     """
@@ -48,15 +50,17 @@ def record(page: Page) -> None:
 def wait_for(page: Page, titles: list[str]) -> None:
     """Wait until all of these have come; each must have come once, and in the order of the room's history.
 
-    That is not always the order of sending: a standard queue keeps none.
+    That is not always the order of sending: a standard queue keeps none. `seq` counts a room's entries.
     """
     count = "count => JSON.parse(sessionStorage.getItem('titles') ?? '[]').length >= count"
     page.wait_for_function(count, arg=len(titles))
     expect(page.locator("#state")).to_have_text("Connected")
-    history = page.evaluate("async () => (await hermes.recent(200)).map((entry) => entry.data?.data?.title)")
     seen = received(page)
     assert sorted(seen) == sorted(titles)
-    assert seen == [title for title in history if title in titles]
+    seqs = page.evaluate("() => JSON.parse(sessionStorage.getItem('seqs'))")
+    assert seqs == list(range(seqs[0], seqs[0] + len(titles)))
+    last = page.evaluate("async () => (await hermes.recent(200)).map((entry) => entry.data?.data?.title)")
+    assert seen[-len(last) :] == last[-len(seen) :]
 
 
 def test_a_member_signs_in_and_the_button_shows_a_toast_within_a_second(browser: Browser, hermes: Hermes) -> None:

@@ -98,6 +98,21 @@ test("after two refusals in a row it stops and says so", async () => {
   assert.equal(host.pending, 0);
 });
 
+test("the end of an open connection is no refusal of the next token", async () => {
+  const { hermes, server, host } = await connectedAlice();
+  /** @type {any[]} */ const changes = [];
+  hermes.on("hermes.state", (change) => changes.push(change));
+  // Revoked; and its next token is of the very second of the revocation.
+  server.refusals = [4403];
+  server.drop(4403);
+  await host.pass(10_000);
+  assert.equal(hermes.state, "open");
+  assert.deepEqual(
+    changes.filter(({ code }) => code === 4403).map(({ state }) => state),
+    ["waiting", "waiting"],
+  );
+});
+
 test("a refused token that is the only one is not shown twice", async () => {
   const { hermes, host, server } = alice({ token: freshToken() });
   server.refusals = [4401, 4401];
