@@ -88,8 +88,8 @@ class Hermes:
         for client in self._clients.values():
             client.close()
         self.aws_proxy.stop()
-        self.aws.stop()
-        self.valkey.stop()
+        self.aws.kill()
+        self.valkey.kill()
 
     def child(self, name: str, *arguments: str, port: int | None = None, **overrides: str) -> ChildProcess:
         """Return a `manage.py` command as a child that is not started yet.

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from prometheus_client import Counter, Gauge
 
-from notifications.registry.records import BEATS, ConnectionRecord, Life, Pending, full_jitter
+from notifications.registry.records import BEATS, ConnectionRecord, Life, Listening, Pending, full_jitter
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Store(Protocol):
     def reconcile(self, live: Mapping[str, ConnectionRecord], closing: Collection[str]) -> Collection[str]:
         """Close what is open there and neither live nor closing; return the live ones that are missing there."""
 
-    def reap(self, answering_for: float) -> int:
-        """Bury servers that have fallen silent; return how many."""
+    def reap(self, now: float, unbroken: float) -> int:
+        """Bury servers that have fallen silent, by the clock of `Listening`; return how many."""
 
     def prune(self) -> bool:
         """Remove a slice of what is too old; return whether there is more."""
@@ -85,7 +85,7 @@ class Keeper:
         self._renew_at = self._reconcile_at = 0.0
         # Not at once and not in step: many processes start together.
         self._prune_at = time.monotonic() + random.uniform(1, PRUNE_SECONDS)  # noqa: S311  not for secrets
-        self._renewed_at = self._answering_since = float("-inf")
+        self._listening = Listening(lease_seconds)
         self._logged_at = float("-inf")
         self._dropped = 0
 
@@ -162,13 +162,11 @@ class Keeper:
     async def _beat(self) -> None:
         kept = await self._call(self._store.renew)
         now = time.monotonic()
-        if now - self._renewed_at > 2 * self._lease / BEATS:
-            # An outage, or this process was suspended: others may have been unable to renew for as long.
-            self._answering_since = now
-        self._renewed_at, self._renew_at = now, now + self._lease / BEATS
+        self._listening.look(now)
+        self._renew_at = now + self._lease / BEATS
         if not kept:
             self._reconcile_at = now
-        buried = await self._call(self._store.reap, now - self._answering_since)
+        buried = await self._call(self._store.reap, self._listening.seconds, self._listening.unbroken)
         if buried:
             REAPED.labels(self._store.name).inc(buried)
             logger.info("%s: closed what %d dead server(s) had left open", self._store.name, buried)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +28,8 @@ T = TypeVar("T")
 class Mirror:
     """Who is connected, in DynamoDB. Every method blocks and may raise botocore's errors or ``StoreUnavailable``.
 
-    A lease is an item whose ``beat`` its server changes; a server is dead when another has watched one beat for half a
-    lease by its own monotonic clock. So no two hosts' clocks are ever compared.
+    A lease is an item whose ``beat`` its server changes; a server is dead when another has watched one beat for four
+    tenths of a lease by its own monotonic clock. So no two hosts' clocks are ever compared.
 
     Args:
         server_id: this process, never used before.
@@ -83,23 +82,24 @@ class Mirror:
         self._reconciled_at = now
         return due | (live.keys() - found)
 
-    def reap(self, answering_for: float) -> int:
+    def reap(self, now: float, unbroken: float) -> int:
         """Delete the items of servers that have fallen silent and audit them; any process may, one does.
 
         The claim is a conditional change of the dead server's beat: a process that dies in the middle leaves a lease
         that falls silent again.
 
         Args:
-            answering_for: how long DynamoDB has answered without a break, in seconds. In an outage no beat changes,
-                so an unchanged one says nothing until every server has had the time to.
+            now: seconds, by the clock of `Listening`.
+            unbroken: for how many of them DynamoDB has answered without a break. In an outage nobody can renew,
+                so silence says nothing until every server has had the time to.
 
         Returns:
             How many leases were removed.
         """
         buried, silence = 0, self._lease * SILENCE
         leases = [((table, server), beat) for table in self._audit_tables() for server, beat in tables.leases(table)]
-        for (table, server_id), beat, silent_for in list(self._watch.look(leases, time.monotonic())):
-            if server_id == self._server_id or min(silent_for, answering_for) < silence:
+        for (table, server_id), beat, silent_for in list(self._watch.look(leases, now)):
+            if server_id == self._server_id or min(silent_for, unbroken) < silence:
                 continue
             mine = uuid.uuid4().hex
             if tables.change_beat(table, server_id, beat, mine):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import socket
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
@@ -47,7 +46,8 @@ class Rows:
     """Who is connected, in SQL, for the admin. Every method blocks and may raise ``django.db.Error``.
 
     A heartbeat changes the time at which a server's lease ends; a server is dead when another has watched one value for
-    half a lease by its own monotonic clock. So a clock that is put right, here or at the database, buries nobody.
+    four tenths of a lease by its own monotonic clock. So a clock that is put right, here or at the database, buries
+    nobody.
 
     Args:
         server_id: this process, at most 64 characters, never used before.
@@ -125,13 +125,14 @@ class Rows:
         return live.keys() - rows
 
     @_in_database
-    def reap(self, answering_for: float) -> int:
+    def reap(self, now: float, unbroken: float) -> int:
         """Close what servers left open that have fallen silent; any process may, one does.
 
         The claim is the deletion of the server's row, in one transaction with the closing of its connections.
 
         Args:
-            answering_for: how long SQL has answered without a break, in seconds. In an outage nobody can renew,
+            now: seconds, by the clock of `Listening`.
+            unbroken: for how many of them SQL has answered without a break. In an outage nobody can renew,
                 so silence says nothing until every server has had the time to.
 
         Returns:
@@ -139,8 +140,8 @@ class Rows:
         """
         silence, buried = self._lease.total_seconds() * SILENCE, 0
         others = Server.objects.exclude(server_id=self._server_id).values_list("server_id", "lease_until")
-        for server_id, lease_until, silent_for in self._watch.look(list(others), time.monotonic()):
-            if min(silent_for, answering_for) < silence:
+        for server_id, lease_until, silent_for in self._watch.look(list(others), now):
+            if min(silent_for, unbroken) < silence:
                 continue
             with transaction.atomic():
                 claimed, _ = Server.objects.filter(server_id=server_id, lease_until=lease_until).delete()
@@ -149,7 +150,7 @@ class Rows:
                     Connection.objects.filter(server_id=server_id, closed_at=None).update(
                         closed_at=Now(), close_code=ABNORMAL
                     )
-        if answering_for < silence:
+        if unbroken < silence:
             return buried
         # A server that was taken for dead, wrote once more and then died has rows but no lease.
         orphans = Connection.objects.filter(closed_at=None).exclude(server_id__in=Server.objects.values("server_id"))

@@ -1,4 +1,4 @@
-"""Tabs for the tests: pages of one browser that write down what they dispatch and show. Used by test_share."""
+"""Tabs for the tests: pages of one browser that write down what they dispatch, show and draw. Used by test_share."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ SCRIPT = """
     };
     const { Hermes, Refused } = await import("/static/hermes/hermes.js");
     const { attachShowing } = await import("/static/hermes/showing.js");
+    const { ToastView } = await import("/static/hermes/toast_view.js");
+    const { Toasts } = await import("/static/hermes/toasts.js");
     const about = JSON.parse(decodeURIComponent(location.hash.slice(1)));
     const write = (kind) => (...items) => {
         const key = `${kind}:${about.tab}`;
         localStorage.setItem(key, JSON.stringify([...JSON.parse(localStorage.getItem(key) ?? "[]"), ...items]));
     };
-    const [seen, seqs, shown, states, events] = ["seen", "seqs", "shown", "states", "events"].map(write);
+    const [seen, seqs, shown, drawn] = ["seen", "seqs", "shown", "drawn"].map(write);
+    const [states, events] = ["states", "events"].map(write);
     const csrf = document.cookie.split("; ").find((each) => each.startsWith("csrftoken=")).slice("csrftoken=".length);
     const token = window.mint ?? (async () => {
         const headers = { "Content-Type": "application/json", "X-CSRFToken": csrf };
@@ -46,7 +49,18 @@ SCRIPT = """
     });
     hermes.on("hermes.state", ({ state, code, reason }) => states([state, code ?? 0, reason ?? ""]));
     for (const name of ["lost", "gap", "recovered", "refreshed"]) hermes.on(`hermes.${name}`, () => events(name));
-    attachShowing(hermes, (entries, { away }) => shown(...entries.map((entry) => [entry.data.data, away])));
+    // Room for all: none waits, and none becomes part of a digest while somebody looks.
+    const toasts = new Toasts({ limit: 1000 });
+    new ToastView(toasts);
+    new MutationObserver((changes) => {
+        for (const { addedNodes } of changes)
+            for (const node of addedNodes)
+                if (node.matches?.(".hermes-toast")) drawn(node.querySelector(".hermes-toast__text").textContent);
+    }).observe(document.body, { childList: true, subtree: true });
+    attachShowing(hermes, (entries, { away }) => {
+        shown(...entries.map((entry) => [entry.data.data, away]));
+        toasts.showEntries(entries, { away });
+    });
     hermes.connect();
     addEventListener("pageshow", ({ persisted }) => persisted && events("restored"));
     window.hermes = hermes;
@@ -78,7 +92,7 @@ def written(page: Page, kind: str) -> dict[str, list[Any]]:
 
     Args:
         page: any tab that is still open.
-        kind: `seen` (data), `seqs` (of the same entries), `shown`, `states` or `events`.
+        kind: `seen` (data), `seqs` (of the same entries), `shown`, `drawn` (each toast's text), `states` or `events`.
     """
     stored: dict[str, str] = page.evaluate("() => ({...localStorage})")
     return {key.partition(":")[2]: json.loads(value) for key, value in stored.items() if key.startswith(f"{kind}:")}

@@ -21,6 +21,7 @@ LOOKS = {
     "phone": {"viewport": {"width": 390, "height": 844}},
     "dark phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
     "more contrast": {"contrast": "more"},
+    "forced colors": {"forced_colors": "active"},
 }
 CONTENT = [
     (
@@ -42,16 +43,23 @@ CONTENT = [
 
 
 def judge(page: Page) -> None:
-    """Assert that axe finds no violation, of any rule that it has, and nothing whose contrast it could not judge."""
+    """Assert that axe finds no violation of its rules, and nothing of the toolkit's whose contrast it cannot judge."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE.read_text("utf-8"))
     found: dict[str, Any] = page.evaluate(
         """async () => {
-            const {violations, passes} = await axe.run({
+            const {violations, passes, incomplete} = await axe.run({
                 runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
             });
             const tell = (id, {html, failureSummary}) => `${id}: ${html} ${failureSummary}`;
-            const brief = violations.flatMap(({id, nodes}) => nodes.map((node) => tell(id, node)));
+            // What it cannot judge: what lies under something else, or is one letter long, is judged elsewhere.
+            const elsewhere = ["bgOverlap", "elmPartiallyObscuring", "elmPartiallyObscured", "shortTextContent"];
+            const ours = ({target, any: [{data}]}) =>
+                `${target}`.includes("hermes-") && !elsewhere.includes(data.messageKey);
+            const unsure = incomplete
+                .filter(({id}) => id === "color-contrast")
+                .map(({id, nodes}) => ({id, nodes: nodes.filter(ours)}));
+            const brief = [...violations, ...unsure].flatMap(({id, nodes}) => nodes.map((node) => tell(id, node)));
             return {brief, rules: passes.map(({id}) => id)};
         }"""
     )

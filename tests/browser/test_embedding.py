@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from hermes_site.engines import HOST
 from tests.documents import ROOT, section
 from tests.processes import Hermes
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 DOCUMENT = "docs/embedding.md"
@@ -129,6 +130,26 @@ def see(page: Page, hermes: Hermes, kind: str, title: str) -> None:
     expect(page.locator(TOAST, has_text=title)).to_be_visible()
 
 
+def another_tab(page: Page) -> Page:
+    """Open the same page once more in its browser."""
+    tab = page.context.new_page()
+    tab.goto(page.url)
+    return tab
+
+
+def each_is_shown_in_one(tabs: list[Page], hermes: Hermes) -> None:
+    """What comes must be shown in one of the tabs, whichever it is, and not in the others."""
+
+    def shown(title: str) -> int:
+        return sum(tab.locator(TOAST, has_text=title).count() for tab in tabs)
+
+    for title in ("First of all", "Second of all", "Last of all"):
+        hermes.send("acme", {"type": "success", "data": {"title": title, "lasts_ms": 0}})
+        wait_until(lambda title=title: shown(title), 10, f"{title} is shown")
+    # One connection brings them to all tabs in order: with the last one, the others have come everywhere.
+    assert [shown(title) for title in ("First of all", "Second of all")] == [1, 1]
+
+
 def test_every_section_that_the_page_begins_with_is_there() -> None:
     assert all(
         section(DOCUMENT, f"## {name}") for name in ("A Django template", "HTML on another origin", "React", "htmx")
@@ -186,6 +207,7 @@ def test_html_on_another_origin_with_a_token_endpoint_of_its_own(
     page = page_of(site, context, here(html))
     see(page, hermes, "info", "From the other origin")
     expect(page.locator(".hermes-toast__card").first).to_have_css("position", "relative")
+    each_is_shown_in_one([page, another_tab(page)], hermes)
 
 
 def test_a_page_of_an_origin_that_is_not_allowed_is_not_let_in(
@@ -229,6 +251,9 @@ def test_react(site: Site, hermes: Hermes, context: BrowserContext, here: Callab
     # StrictMode has mounted it twice, and one of each is left.
     expect(page.locator(".hermes-toasts")).to_have_count(1)
     expect(page.locator(".hermes-toast__card").first).to_have_css("position", "relative")
+    other = another_tab(page)
+    expect(other.locator("p[data-state=open]")).to_be_visible()
+    each_is_shown_in_one([page, other], hermes)
 
 
 def test_htmx(site: Site, hermes: Hermes, context: BrowserContext, rendered: Callable[[str], str]) -> None:
@@ -273,14 +298,19 @@ def test_words_in_another_language_are_an_element_of_the_page(
 def test_the_articles_rails_page(
     site: Site, hermes: Hermes, context: BrowserContext, here: Callable[[str], str]
 ) -> None:
-    first, second = snippets("## The article's Rails page", "erb")
-    text = here(f'<div id="notifications"></div>{first}{second}')
-    text = text.replace('<%= ENV["STAGE"] %>', hermes.stage).replace(
-        "<%= @notification_token %>", hermes.token("alice")
+    plain, with_toasts = (
+        here(f'<div id="notifications"></div>{each}')
+        .replace('<%= ENV["STAGE"] %>', hermes.stage)
+        .replace("<%= @notification_token %>", hermes.token("alice"))
+        for each in snippets("## The article's Rails page", "erb")
     )
-    assert "<%" not in text
-    page = page_of(site, context, text)
+    assert "<%" not in plain + with_toasts
+    page = page_of(site, context, plain)
     page.wait_for_function("() => window.hermes?.client?.state === 'open'")
     hermes.send("acme", {"type": "info", "data": "Sent by Ruby"})
     expect(page.locator("#notifications")).to_have_text("Sent by Ruby")
+    page.close()
+    page = page_of(site, context, with_toasts, "/toasts.html")
+    page.wait_for_function("() => window.hermes?.client?.state === 'open'")
     see(page, hermes, "success", "And a toast")
+    each_is_shown_in_one([page, another_tab(page)], hermes)

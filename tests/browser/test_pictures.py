@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from io import BytesIO
@@ -60,6 +61,31 @@ ARABIC = [
         },
     },
 ]
+# The toolkit's words for that page, as docs/toolkit.md says: an element of the page.
+WORDS = {
+    "locale": "ar",
+    "region": "الإشعارات",
+    "close": "إغلاق",
+    "open": "فتح",
+    "clear": "مسح الكل",
+    "list": "عرض الكل",
+}
+
+
+IN_ARABIC = """(words) => document.addEventListener("readystatechange", () => {
+    if (document.readyState !== "interactive") return;
+    Object.assign(document.documentElement, {lang: "ar", dir: "rtl"});
+    const strings = document.createElement("div");
+    Object.assign(strings, {id: "hermes-strings", hidden: true, textContent: JSON.stringify(words)});
+    document.body.append(strings);
+})"""
+
+
+def in_arabic(page: Page) -> None:
+    """Load the page again as one that is written from right to left and speaks to the toolkit in Arabic."""
+    page.add_init_script(f"({IN_ARABIC})({json.dumps(WORDS)})")
+    page.reload()
+    expect(page.locator("#state")).to_have_text("Connected")
 
 
 def settle(page: Page) -> None:
@@ -69,9 +95,9 @@ def settle(page: Page) -> None:
 @pytest.mark.parametrize("look", LOOKS)
 def test_the_demo_page_as_a_picture(signed_in: SignIn, hermes: Hermes, look: str, tmp_path: Path) -> None:
     page = signed_in("alice", device_scale_factor=1.5, **LOOKS[look])
-    page.evaluate("() => hermes.toasts.clear()")
     if look == "rtl":
-        page.evaluate("() => { document.documentElement.dir = 'rtl'; }")
+        in_arabic(page)
+    page.evaluate("() => hermes.toasts.clear()")
     for message in ARABIC if look == "rtl" else SENT:
         seq = page.evaluate("() => hermes.position.seq")
         hermes.send("acme", message)

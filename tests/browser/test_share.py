@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,8 @@ def test_twenty_tabs_hold_one_socket_and_close_in_any_order(profile: BrowserCont
     assert written(page, "seen") == dict.fromkeys(tabs, expected)
     wait_until(lambda: sum(map(len, written(page, "shown").values())) >= 20, what="20 toasts")
     assert sorted(data for shown in written(page, "shown").values() for data, _ in shown) == sorted(expected)
+    wait_until(lambda: sum(map(len, written(page, "drawn").values())) >= 20, what="20 are drawn")
+    assert sorted(text for texts in written(page, "drawn").values() for text in texts) == sorted(expected)
 
     order = list(tabs)
     chance.shuffle(order)
@@ -73,6 +76,10 @@ def test_twenty_tabs_hold_one_socket_and_close_in_any_order(profile: BrowserCont
     wait_until(lambda: sum(map(len, written(page, "shown").values())) >= 40, what="40 toasts")
     page.wait_for_timeout(500)  # none must follow
     assert sorted(data for shown in written(page, "shown").values() for data, _ in shown) == sorted(expected)
+    # A tab that is closed in the very moment in which it shows one does not draw it any more; none is drawn twice.
+    drawn = Counter(text for texts in written(page, "drawn").values() for text in texts)
+    assert drawn.keys() <= set(expected)
+    assert set(drawn.values()) == {1}
     assert all(events == ["recovered"] * len(events) for events in written(page, "events").values())
     wait_for_sockets(own_hermes, 1)
 

@@ -96,10 +96,12 @@ def test_on_the_demo_page_500_messages_from_sqs_leave_it_responsive(signed_in: S
     page.evaluate(WATCH)
 
     def flood(round_: int) -> None:
-        page.evaluate("() => hermes.toasts.clear()")
+        page.evaluate("() => { hermes.toasts.clear(); hermes.toasts.pause(); }")
         before = page.evaluate("() => hermes.position.seq")
         hermes.send_many("acme", [{"type": "info", "data": {"title": f"Round {round_}, {n}"}} for n in range(500)])
         page.wait_for_function("(seq) => hermes.position.seq >= seq", arg=before + 500, timeout=30_000)
 
     responsive(page, flood)
     assert page.evaluate("() => most") <= 4
+    counts = "() => [...hermes.toasts.shown, ...hermes.toasts.waiting].map(({count, times}) => count || times)"
+    assert sum(page.evaluate(counts)) == 500

@@ -15,7 +15,7 @@ from tests.faults.world import SERVERS
 REDIS_LINKS = tuple(f"redis link/{name}" for name in (*SERVERS, "relay"))
 SUBSCRIBERS = tuple(f"redis link/{name}" for name in SERVERS)
 CLIENT_LINKS = tuple(f"client link/{name}" for name in SERVERS)
-# SQS answers, but wrongly; that, too, may happen while it hardly answers.
+# SQS answers, but wrongly; each of that may happen beside the others, and while it hardly answers.
 DISORDERS = ("duplicating", "reordering", "expired_receipts")
 
 KINDS: dict[str, Kind] = {
@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
     **{f"client link: {name}": Kind(of_clients(do), CLIENT_LINKS, 50) for name, do in LINKS.items()},
     **{
         f"SQS {mode.replace('_', ' ')}": Kind(
-            of_aws("sqs", mode), ("sqs disorder" if mode in DISORDERS else "sqs outage",), 50
+            of_aws("sqs", mode), (f"sqs disorder/{mode}" if mode in DISORDERS else "sqs outage",), 50
         )
         for mode in MODES["sqs"]
     },

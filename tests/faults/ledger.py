@@ -34,8 +34,8 @@ def bounds(times: Times, load: float) -> dict[str, float]:
     """Return within how many seconds each thing must be right.
 
     What a killed server left is gone within its lease: `notifications.registry.records` says how. After an outage of a
-    store its keeper comes back within a sixth of a lease and a retry of the AWS client's own (a second), and must have
-    seen the store answer for half a lease before it buries anybody.
+    store its keeper comes back within a tenth of a lease and a retry of the AWS client's own (a second), and must have
+    seen the store answer for four tenths of a lease before it buries anybody.
 
     Args:
         times: the constants of the servers.

@@ -32,7 +32,12 @@ class Settling:
     async def settle(self) -> None:
         """Wait until the queues are empty and every member has seen all that there is."""
 
-        def all_there() -> bool:
+        heads: dict[str, tuple[str, int, str]] = {}
+
+        async def all_there() -> bool:
+            # Each time anew: what a member has sent may have been on its way for as long as a link was slow.
+            await self._world.tap.look()
+            heads.update(self._world.tap.heads)
             return all(member.position and member.position[:2] == heads[member.key][:2] for member in self._members)
 
         times = self._world.times
@@ -43,8 +48,6 @@ class Settling:
         with self.or_unsettled():
             await eventually(self._queues_are_empty, queue_seconds, "the queues are empty")
             await eventually(lambda: all(m.is_open for m in self._members), head_seconds, "all are connected")
-            await self._world.tap.look()
-            heads = dict(self._world.tap.heads)
             await eventually(all_there, head_seconds, "all members are at their rooms' heads")
             clients, unix = [member.name for member in self._members], round(time.time(), 2)
             self._recorder.write("settled", heads=heads, clients=clients, unix=unix)

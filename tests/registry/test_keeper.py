@@ -26,7 +26,7 @@ class Scripted:
     refused: int = 0
     missing: Collection[str] = ()
     during_reconcile: Callable[[], object] = lambda: None
-    answered: list[float] = field(default_factory=list)
+    heard: list[tuple[float, float]] = field(default_factory=list)
     prunes: list[bool] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -49,9 +49,9 @@ class Scripted:
         self.during_reconcile()
         return self.missing
 
-    def reap(self, answering_for: float) -> int:
+    def reap(self, now: float, unbroken: float) -> int:
         self._call("reap")
-        self.answered.append(answering_for)
+        self.heard.append((now, unbroken))
         return 1
 
     def prune(self) -> bool:
@@ -92,11 +92,11 @@ async def test_a_turn_says_whether_there_is_more(keep: Make, join: Join) -> None
     assert store.calls[:3] == ["renew", "reap", "write"]
 
 
-async def test_the_lease_is_renewed_six_times_in_its_length_and_not_at_every_turn(keep: Make) -> None:
+async def test_the_lease_is_renewed_ten_times_in_its_length_and_not_at_every_turn(keep: Make) -> None:
     store = Scripted()
     keeper = keep(store, lease=0.3)
     begun, turns = time.monotonic(), 0
-    while store.calls.count("renew") < 7:
+    while store.calls.count("renew") < 11:
         await keeper.turn()
         turns += 1
     assert time.monotonic() - begun >= 0.3
@@ -155,14 +155,14 @@ async def test_the_store_counts_as_answering_from_the_end_of_an_outage(keep: Mak
     store = Scripted()
     keeper = keep(store, lease=0.2)
     task = asyncio.create_task(keeper.run())
-    await eventually(lambda: store.answered and store.answered[-1] >= 0.2)
+    await eventually(lambda: store.heard and store.heard[-1][1] >= 0.2)
     store.failing = {"renew"}
-    reaps = len(store.answered)
+    reaps = len(store.heard)
     await asyncio.sleep(0.2)
-    assert len(store.answered) - reaps <= 1
+    assert len(store.heard) - reaps <= 1
     store.failing = set()
-    await eventually(lambda: len(store.answered) >= reaps + 2)
-    assert min(store.answered[reaps:]) < 0.1
+    await eventually(lambda: len(store.heard) >= reaps + 2)
+    assert min(unbroken for _, unbroken in store.heard[reaps:]) < 0.1
     task.cancel()
 
 

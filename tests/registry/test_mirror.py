@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -229,7 +230,7 @@ def test_the_reaper_removes_a_dead_servers_connections_and_completes_their_audit
     records = [join() for _ in range(130)]
     dead.write([Life(record) for record in records])
     server.write([Life(charlie := join("charlie", "globex"))])
-    assert server.reap(ANSWERING) == 1
+    assert server.reap(time.monotonic(), ANSWERING) == 1
     assert dynamodb.connections.keys() == {charlie.connection_id}
     audit = dynamodb.audit
     assert {audit[record.connection_id]["code"] for record in records} == {"1006"}
@@ -242,7 +243,7 @@ def test_a_server_whose_beat_changes_is_alive(serve: Serve, dynamodb: Tables, jo
     other.write([Life(join())])
     pause = threading.Event()
     for _ in range(6):
-        assert server.reap(ANSWERING) == 0
+        assert server.reap(time.monotonic(), ANSWERING) == 0
         pause.wait(0.1)
         assert other.renew() is True
     assert len(dynamodb.connections) == 1
@@ -253,10 +254,10 @@ def test_nothing_is_reaped_before_every_server_had_time_to_come_back_from_an_out
 ) -> None:
     serve("server-b", 0.05)
     server = serve("server-a", 0.05)
-    server.reap(ANSWERING)
+    server.reap(time.monotonic(), ANSWERING)
     threading.Event().wait(0.1)
-    assert server.reap(answering_for=0.01) == 0
-    assert server.reap(answering_for=1) == 1
+    assert server.reap(time.monotonic(), 0.01) == 0
+    assert server.reap(time.monotonic(), 1) == 1
 
 
 def test_a_server_that_was_reaped_while_suspended_learns_it_and_names_what_is_missing(
@@ -264,7 +265,7 @@ def test_a_server_that_was_reaped_while_suspended_learns_it_and_names_what_is_mi
 ) -> None:
     suspended, server, alice = serve("server-b"), serve("server-a"), join()
     suspended.write([Life(alice)])
-    server.reap(ANSWERING)
+    server.reap(time.monotonic(), ANSWERING)
     assert dynamodb.connections == {}
     assert suspended.renew() is False
     assert set(suspended.reconcile({alice.connection_id: alice}, ())) == {alice.connection_id}
@@ -278,7 +279,7 @@ def test_of_many_reapers_one_buries_a_dead_server(serve: Serve, dynamodb: Tables
     serve("server-dead", 0.05).write([Life(join())])
     reapers = [serve(f"reaper-{number}", 0.3) for number in range(4)]
     for reaper in reapers:
-        reaper.reap(ANSWERING)
+        reaper.reap(time.monotonic(), ANSWERING)
     threading.Event().wait(0.31)
     for reaper in reapers:
         reaper.renew()
@@ -286,7 +287,7 @@ def test_of_many_reapers_one_buries_a_dead_server(serve: Serve, dynamodb: Tables
 
     def reap(reaper: Mirror) -> None:
         barrier.wait(10)
-        buried.append(reaper.reap(ANSWERING))
+        buried.append(reaper.reap(time.monotonic(), ANSWERING))
 
     threads = [threading.Thread(target=reap, args=(reaper,)) for reaper in reapers]
     for thread in threads:
@@ -305,9 +306,9 @@ def test_a_reaper_that_fails_in_the_middle_goes_on_at_its_next_turn(
     with monkeypatch.context() as patch:
         refusing(patch, times=100)
         with pytest.raises(StoreUnavailable):
-            server.reap(ANSWERING)
+            server.reap(time.monotonic(), ANSWERING)
     assert len(dynamodb.connections) > 0
-    assert server.reap(ANSWERING) == 1
+    assert server.reap(time.monotonic(), ANSWERING) == 1
     assert dynamodb.connections == {}
 
 

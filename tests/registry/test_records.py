@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from notifications.registry.records import Life, Pending, full_jitter
+from notifications.registry.records import Life, Listening, Pending, Watch, full_jitter
 from tests.registry.conftest import Join
 
 
@@ -71,3 +71,39 @@ def test_back_off_grows_to_its_cap_and_never_beyond() -> None:
     assert all(0 <= full_jitter(1, base=0.2, cap=5) <= 0.2 for _ in range(100))
     assert all(0 <= full_jitter(attempt, base=0.2, cap=5) <= 5 for attempt in range(1, 2000))
     assert max(full_jitter(50, base=0.2, cap=5) for _ in range(200)) > 3
+
+
+LEASE = 30.0
+
+
+def looked(*at: float) -> Listening:
+    """What has looked at these times."""
+    listening = Listening(LEASE)
+    for now in at:
+        listening.look(now)
+    return listening
+
+
+def test_looks_that_come_in_time_count_whole() -> None:
+    listening = looked(1000, 1003, 1006, 1010)
+    assert (listening.seconds, listening.unbroken) == (10, 10)
+
+
+def test_a_look_that_comes_late_counts_for_two_and_begins_nothing_anew() -> None:
+    listening = looked(1000, 1003, 1014)
+    assert (listening.seconds, listening.unbroken) == (9, 9)
+
+
+def test_after_a_break_as_long_as_the_silence_of_the_dead_all_silence_counts_anew() -> None:
+    listening = looked(1000, 1003, 1016, 1019)
+    assert (listening.seconds, listening.unbroken) == (6, 3)
+
+
+def test_a_server_is_silent_only_while_somebody_listens() -> None:
+    listening, watch = looked(1000), Watch[str, int]()
+    list(watch.look([("bob", 1)], listening.seconds))
+    silent = []
+    for now in (1003, 1014, 1017, 1020):
+        listening.look(now)
+        silent += [seconds for _, _, seconds in watch.look([("bob", 1)], listening.seconds)]
+    assert silent == [3, 9, 12, 15]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -81,9 +82,9 @@ def test_the_reaper_closes_what_a_dead_server_left_open(rows: Rows, join: Join) 
     alice, bob = join(), join("bob")
     dead.write([Life(alice), Life(bob, datetime.now(UTC), 1000)])
     reaper.write([Life(join("charlie", "globex"))])
-    assert reaper.reap(ANSWERING) == 0
+    assert reaper.reap(time.monotonic(), ANSWERING) == 0
     silence(LEASE / 2)
-    assert reaper.reap(ANSWERING) == 1
+    assert reaper.reap(time.monotonic(), ANSWERING) == 1
     row = Connection.objects.get(connection_id=alice.connection_id)
     assert row.close_code == 1006
     assert row.closed_at is not None
@@ -97,7 +98,7 @@ def test_a_living_server_is_not_reaped_and_nobody_reaps_itself(rows: Rows) -> No
     living, reaper = Rows("server-b", LEASE), Rows("server-a", LEASE)
     living.renew()
     for _ in range(3):
-        assert reaper.reap(ANSWERING) == 0
+        assert reaper.reap(time.monotonic(), ANSWERING) == 0
         silence(LEASE / 2)
         living.renew()
     assert Server.objects.count() == 2
@@ -110,12 +111,12 @@ def test_a_clock_that_is_put_right_by_an_hour_buries_nobody_and_keeps_nobody_ali
     other, reaper = Rows("server-b", LEASE), Rows("server-a", LEASE)
     other.renew()
     other.write([Life(join())])
-    assert reaper.reap(ANSWERING) == 0
+    assert reaper.reap(time.monotonic(), ANSWERING) == 0
     silence(LEASE / 2)
     Server.objects.update(lease_until=Now() + step)  # as its next heartbeat by another clock
-    assert reaper.reap(ANSWERING) == 0
+    assert reaper.reap(time.monotonic(), ANSWERING) == 0
     silence(LEASE / 2)
-    assert reaper.reap(ANSWERING) == 1
+    assert reaper.reap(time.monotonic(), ANSWERING) == 1
     assert Connection.objects.get().close_code == 1006
 
 
@@ -123,11 +124,11 @@ def test_after_an_outage_every_server_has_time_to_come_back(rows: Rows, join: Jo
     slow, reaper = Rows("server-b", LEASE), Rows("server-a", LEASE)
     slow.renew()
     slow.write([Life(join())])
-    reaper.reap(ANSWERING)
+    reaper.reap(time.monotonic(), ANSWERING)
     silence(LEASE / 2)
-    assert reaper.reap(answering_for=LEASE / 4) == 0
+    assert reaper.reap(time.monotonic(), LEASE / 4) == 0
     assert slow.renew() is True
-    assert reaper.reap(ANSWERING) == 0
+    assert reaper.reap(time.monotonic(), ANSWERING) == 0
     assert Connection.objects.filter(closed_at=None).count() == 1
 
 
@@ -141,7 +142,7 @@ def test_of_many_reapers_one_buries_a_dead_server(rows: Rows, join: Join) -> Non
     def reap(number: int) -> None:
         reaper = Rows(f"reaper-{number}", 0.0)
         barrier.wait(10)
-        buried.append(reaper.reap(ANSWERING))
+        buried.append(reaper.reap(time.monotonic(), ANSWERING))
         reaper.close()
 
     threads = [threading.Thread(target=reap, args=(number,)) for number in range(4)]
@@ -155,7 +156,7 @@ def test_of_many_reapers_one_buries_a_dead_server(rows: Rows, join: Join) -> Non
 
 def test_rows_of_a_server_without_a_lease_are_closed(rows: Rows, join: Join) -> None:
     Rows("server-b", 30).write([Life(join())])
-    assert rows.reap(ANSWERING) == 0
+    assert rows.reap(time.monotonic(), ANSWERING) == 0
     assert Connection.objects.get().close_code == 1006
 
 

@@ -26,6 +26,7 @@ REQUEST = (
     "Sec-WebSocket-Protocol: hermes.v1, hermes.token.{token}\r\n\r\n"
 )
 ENTRIES = 50
+LOOKS = 4  # of the follower, in the seconds that a test takes
 # For one socket to which nothing is sent, with its client in the same process; what the kernel and an event
 # loop in C keep comes on top. Measured: 31 objects and 9.2 kB.
 OBJECTS, BYTES = 40, 12_000
@@ -112,10 +113,12 @@ async def test_an_entry_costs_one_append_and_one_hint_however_many_hear_it(
     before = await commands(serving, *names)
     await room.say(*range(1, ENTRIES + 1))
     spent = await commands(serving, *names) - before
-    # Each sixteenth append looks for entries that are too old; a hub may look once at a history that is new to it.
-    assert spent.pop("xrange") <= ENTRIES // 16 + 4
+    # Each sixteenth append looks for entries that are too old; by the clock the follower reads activity, and the heads
+    # of histories that are new to it: not for each socket.
+    assert spent.pop("xrange") <= ENTRIES // 16 + LOOKS
     # An append runs HMGET and GET within its script.
-    assert spent == {"evalsha": ENTRIES, "publish": ENTRIES, "hmget": ENTRIES, "get": ENTRIES}
+    assert 0 <= spent.pop("hmget") - ENTRIES <= LOOKS
+    assert spent == {"evalsha": ENTRIES, "publish": ENTRIES, "get": ENTRIES}
 
 
 async def test_entries_that_come_together_are_one_write_to_each_socket_and_no_byte_more_than_their_frames(
