@@ -1,0 +1,181 @@
+"""Examine: is Redis one that histories can live in, and does the channel layer carry. Called by doctor.
+
+Every function raises ``HistoryUnavailable`` where Redis does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from django.conf import settings
+
+from notifications.exceptions import HistoryUnavailable
+from notifications.findings import Finding, fail, ok, warn
+from notifications.findings import clock as judge_clock
+from notifications.stream.publish import PROBE, probe_layer, publish_once
+from notifications.stream.redis_client import sync_client
+
+ANSWER_SECONDS = 1.0
+LAYER_SECONDS = 3.0
+# XTRIM with MINID came with 6.2, WAITAOF with 7.2.
+OLDEST, OLDEST_FSYNC = (6, 2), (7, 2)
+# Above it writes will soon be refused: Redis must not evict.
+FULL = 0.9
+
+
+def answers() -> Iterator[Finding]:
+    """Find whether Redis answers, is new enough, and takes writes."""
+    with _client() as client:
+        client.ping()
+        try:
+            info = _info(client, "server", "replication")
+        except redis.exceptions.NoPermissionError:
+            yield warn("Redis answers and does not permit INFO", "Allow +info, and the doctor sees what Redis is.")
+            return
+    version = str(info.get("redis_version", "0"))
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
+    found = [*_version(name, version), *_writable(name, info)]
+    yield from found
+    if not found:
+        yield ok(f"{name} answers, {info.get('role', 'master')}")
+
+
+def eviction() -> Iterator[Finding]:
+    """Find whether Redis might evict a history, or is about to refuse writes."""
+    with _client() as client:
+        info = _info(client, "memory")
+    policy, most, used = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0)), info["used_memory"]
+    found = []
+    if policy != "noeviction":
+        found.append(
+            fail(
+                f"maxmemory-policy is {policy}: Redis may evict histories and idempotency keys",
+                "Set maxmemory-policy noeviction, in Redis's configuration and with CONFIG SET.",
+            )
+        )
+    if most and used > FULL * most:
+        found.append(
+            warn(
+                f"{used / most:.0%} of maxmemory is used: writes will be refused",
+                "Raise maxmemory, or lower HERMES_HISTORY_ENTRIES or HERMES_HISTORY_SECONDS.",
+            )
+        )
+    yield from found
+    if not found:
+        yield ok(f"noeviction, {used / 2**20:.0f} MiB used of {f'{most / 2**20:.0f} MiB' if most else 'no limit'}")
+
+
+def persistence() -> Iterator[Finding]:
+    """Hold Redis's persistence and replicas against `HERMES_DURABILITY`."""
+    with _client() as client:
+        info = _info(client, "persistence", "replication")
+    durability: str = settings.HERMES_DURABILITY
+    found = [*_written(info)]
+    if durability == "fsync" and not info.get("aof_enabled"):
+        found.append(
+            fail(
+                "appendonly is no, and HERMES_DURABILITY=fsync waits for it: nothing will ever be appended",
+                "Set appendonly yes, in Redis's configuration and with CONFIG SET, or another HERMES_DURABILITY.",
+            )
+        )
+    if durability == "replica":
+        found += _replicas(info)
+    yield from found
+    if not found:
+        kept = "an append-only file" if info.get("aof_enabled") else "nothing on disk that it could promise"
+        asked = {"memory": "asks for nothing more", "fsync": "asks for that", "replica": "has its replicas"}[durability]
+        yield ok(f"{kept}; HERMES_DURABILITY={durability} {asked}")
+
+
+def append() -> Iterator[Finding]:
+    """Find whether an append is taken, and confirmed as `HERMES_DURABILITY` asks; in a room that nobody can be in."""
+    stage = next(iter(settings.HERMES_STAGES))
+    begun = time.monotonic()
+    asyncio.run(publish_once(stage, PROBE))
+    yield ok(
+        f"confirmed in {(time.monotonic() - begun) * 1000:.0f} ms with HERMES_DURABILITY={settings.HERMES_DURABILITY}"
+    )
+
+
+def layer() -> Iterator[Finding]:
+    """Find whether what is sent over the channel layer comes back."""
+    begun = time.monotonic()
+    try:
+        asyncio.run(probe_layer(LAYER_SECONDS))
+    except HistoryUnavailable as error:
+        yield fail(
+            f"{error}: entries wait up to HERMES_FOLLOW_SECONDS",
+            "Let this host subscribe and publish at REDIS_URL: channels hermes.*, and connections that stay open.",
+        )
+    else:
+        yield ok(f"a hint came back in {(time.monotonic() - begun) * 1000:.0f} ms")
+
+
+def clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Hold Redis's clock against ours.
+
+    Args:
+        now: this host's clock, in unix seconds.
+    """
+    with _client() as client:
+        client.ping()  # connects, which would make the answer's way longer
+        before = now()
+        seconds, microseconds = client.time()
+        after = now()
+    theirs = seconds + microseconds / 1e6
+    yield judge_clock("Redis", theirs - after, theirs - before)
+
+
+@contextmanager
+def _client() -> Iterator[redis.Redis]:
+    try:
+        with sync_client(ANSWER_SECONDS) as client:
+            yield client
+    except redis.exceptions.NoPermissionError:
+        raise
+    except redis.RedisError as error:
+        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}") from error
+
+
+def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:
+    """Return some sections of INFO as one; asked for one by one, because several at once came with Redis 7."""
+    found: dict[str, Any] = {}
+    for section in sections:
+        answer: Any = client.info(section)
+        found |= answer
+    return found
+
+
+def _version(name: str, version: str) -> Iterator[Finding]:
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    wanted = OLDEST_FSYNC if settings.HERMES_DURABILITY == "fsync" else OLDEST
+    if numbers < wanted:
+        spelled = ".".join(map(str, wanted))
+        reason = " for HERMES_DURABILITY=fsync" if numbers >= OLDEST else ""
+        yield fail(f"{name} is too old{reason}", f"Use Redis {spelled} or newer, or Valkey.")
+
+
+def _writable(name: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    if info.get("role") == "slave":
+        yield fail(f"{name} is a replica and takes no writes", "Have REDIS_URL lead to the primary.")
+
+
+def _written(info: Mapping[str, Any]) -> Iterator[Finding]:
+    for what, field in (("append-only file", "aof_last_write_status"), ("snapshot", "rdb_last_bgsave_status")):
+        if info.get(field, "ok") != "ok":
+            yield fail(f"the last write of Redis's {what} failed", "Look at Redis's log, and at the space on its disk.")
+
+
+def _replicas(info: Mapping[str, Any]) -> Iterator[Finding]:
+    replicas = [value for key, value in info.items() if key.startswith("slave") and isinstance(value, dict)]
+    online = sum(replica.get("state") == "online" for replica in replicas)
+    if online < settings.HERMES_REPLICAS:
+        yield fail(
+            f"{online} replicas are online, and HERMES_DURABILITY=replica waits for {settings.HERMES_REPLICAS}",
+            "Have more replicas follow REDIS_URL's server (REPLICAOF), or lower HERMES_REPLICAS.",
+        )
