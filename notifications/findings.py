@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,9 @@ from enum import StrEnum
 CLOCK_WARN_SECONDS = 2.0
 # Half of the minute that tokens are given for clocks that differ.
 CLOCK_FAIL_SECONDS = 30.0
+_CREDENTIALS_REFUSED = re.compile(
+    r"Signature|InvalidClientTokenId|InvalidToken|ExpiredToken|RequestExpired|UnrecognizedClient|InvalidAccessKey"
+)
 
 
 class Status(StrEnum):
@@ -94,7 +98,7 @@ def permitted(denied: Sequence[str], what: str) -> Finding:
     """
     if denied:
         return fail(f"AWS does not permit {', '.join(denied)}", aws_cure("AccessDenied"))
-    return ok(f"AWS permits every call on {what}")
+    return ok(f"AWS refuses no call on {what}")
 
 
 def aws_cure(error: object) -> str:
@@ -104,11 +108,11 @@ def aws_cure(error: object) -> str:
         error: whose text names what AWS, or boto3, called it.
     """
     text = str(error)
-    if "AccessDenied" in text or "NotAuthorized" in text:
+    if "AccessDenied" in text:
         return "Allow this host's role what docs/settings.md lists under 'What AWS must permit'."
-    if "Credentials" in text:
+    if "CredentialsError" in text:
         return "Give boto3 credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, a profile, or a role."
-    if any(word in text for word in ("Signature", "Token", "ClientToken", "RequestExpired", "UnrecognizedClient")):
+    if _CREDENTIALS_REFUSED.search(text):
         return "AWS does not accept the credentials: look at AWS_ACCESS_KEY_ID and AWS_REGION, and at clock.aws."
     if "Throttl" in text or "ThroughputExceeded" in text:
         return "AWS throttles: ask again later, or raise the limits."

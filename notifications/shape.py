@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from notifications.exceptions import StoreUnavailable
 from notifications.findings import Finding, fail, ok, warn
 
 
@@ -22,16 +23,31 @@ class Table:
     ttl: str
 
 
-def judge(definition: Mapping[str, Any], table: Table | None, *, setting: str, ttl: str = "") -> Iterator[Finding]:
+def judge(
+    definition: Mapping[str, Any], describe: Callable[[], Table | None], *, setting: str, ttl: str = ""
+) -> Iterator[Finding]:
     """Hold a table against its definition.
 
     Args:
         definition: the ``CreateTable`` request that would make it.
-        table: what is there; ``None`` where nothing is.
+        describe: returns what is there; ``None`` where nothing is.
         setting: the variable that names it.
         ttl: the attribute by which its items must end; empty where they need not.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
     """
     name = definition["TableName"]
+    try:
+        table = describe()
+    except StoreUnavailable as error:
+        if "AccessDenied" not in str(error):
+            raise
+        yield warn(
+            f"AWS does not permit to describe table {name}: its key, its indexes and its TTL are not known",
+            "Allow dynamodb:DescribeTable and dynamodb:DescribeTimeToLive; only the doctor and provision need them.",
+        )
+        return
     if table is None:
         yield fail(f"there is no table {name}", f"Make it with manage.py provision, or name another in {setting}.")
         return

@@ -5,10 +5,11 @@ Every function raises ``StoreUnavailable`` where DynamoDB does not answer.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 from notifications.conf import Stage
-from notifications.findings import Finding, permitted
+from notifications.findings import Finding
 from notifications.registry import items, tables
 from notifications.shape import judge
 
@@ -17,16 +18,11 @@ TTL = "expires_at"
 
 def connections(stage: Stage) -> Iterator[Finding]:
     """Hold the connections table, its indexes and its TTL against what the mirror needs."""
-    table = tables.describe(stage.connections_table)
-    return judge(items.connections_table(stage), table, setting="HERMES_CONNECTIONS_TABLE", ttl=TTL)
+    describe = functools.partial(tables.describe, stage.connections_table)
+    return judge(items.connections_table(stage), describe, setting="HERMES_CONNECTIONS_TABLE", ttl=TTL)
 
 
 def audit(stage: Stage) -> Iterator[Finding]:
     """Hold the audit table and its TTL against what the mirror needs."""
-    table = tables.describe(stage.audit_table)
-    return judge(items.audit_table(stage), table, setting="HERMES_AUDIT_TABLE", ttl=TTL)
-
-
-def permissions(stage: Stage) -> Iterator[Finding]:
-    """Find which of the calls that the mirror makes AWS does not permit."""
-    yield permitted(tables.refused(stage), f"tables {stage.connections_table} and {stage.audit_table}")
+    describe = functools.partial(tables.describe, stage.audit_table)
+    return judge(items.audit_table(stage), describe, setting="HERMES_AUDIT_TABLE", ttl=TTL)

@@ -53,7 +53,7 @@ async def publish_once(stage: str, message: Message) -> None:
         raise result
 
 
-async def probe_layer(seconds: float) -> None:
+async def probe_layer(seconds: float) -> bool:
     """Send a hint over the channel layer to a group of our own and wait until it comes back.
 
     Only on an event loop that nobody else has: it leaves the layer there without any subscription.
@@ -61,8 +61,11 @@ async def probe_layer(seconds: float) -> None:
     Args:
         seconds: how long it may take.
 
+    Returns:
+        Whether it came back in time.
+
     Raises:
-        HistoryUnavailable: it did not come back, or Redis does not answer.
+        HistoryUnavailable: Redis does not answer.
     """
     layer: Any = get_channel_layer()
     group = f"probe.{secrets.token_hex(8)}"
@@ -75,8 +78,9 @@ async def probe_layer(seconds: float) -> None:
             while not heard.done():
                 await layer.group_send(group, {"type": "hermes.probe"})
                 await asyncio.wait([heard], timeout=RESEND_SECONDS)
-    except TimeoutError as error:
-        raise HistoryUnavailable("what was sent over the channel layer did not come back") from error
+            heard.result()
+    except TimeoutError:
+        return False
     except (redis.RedisError, OSError) as error:
         raise HistoryUnavailable(f"the channel layer does not answer: {type(error).__name__}") from error
     finally:
@@ -84,6 +88,7 @@ async def probe_layer(seconds: float) -> None:
             heard.cancel()
             await asyncio.wait([heard])
         await layer.flush()
+    return True
 
 
 class Publisher:
