@@ -120,8 +120,7 @@ def run(*arguments: str) -> tuple[int, str]:
     try:
         call_command("doctor", *arguments, stdout=output)
     except SystemExit as ended:
-        assert isinstance(ended.code, int)
-        return ended.code, output.getvalue()
+        return int(ended.code or 0), output.getvalue()
     return 0, output.getvalue()
 
 
