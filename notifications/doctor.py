@@ -50,11 +50,13 @@ class Line:
         name: the check's.
         finding: without secrets.
         seconds: how long the check took.
+        is_late: whether it was not waited for any longer; its thread may still hang.
     """
 
     name: str
     finding: Finding
     seconds: float
+    is_late: bool = False
 
 
 def checks(now: Callable[[], float] = time.time) -> list[Check]:
@@ -108,7 +110,7 @@ def permissions(stage: Stage) -> Iterator[Finding]:
 def examine(asked: Sequence[Check], deadline: float = DEADLINE_SECONDS) -> list[Line]:
     """Run checks, all at once, each in a thread of its own; none waits for another, and none is waited for for ever.
 
-    A thread that hangs is left behind; it does not keep the process from ending.
+    A thread that hangs is left behind.
 
     Args:
         asked: which.
@@ -136,7 +138,7 @@ def examine(asked: Sequence[Check], deadline: float = DEADLINE_SECONDS) -> list[
         found[number] = (findings, seconds)
     late = [fail(f"no answer within {deadline:g} s", "Look whether it is reached at all; --deadline gives it longer.")]
     return [
-        Line(check.name, _clean(finding), seconds)
+        Line(check.name, _clean(finding), seconds, is_late=number not in found)
         for number, check in enumerate(asked)
         for findings, seconds in [found.get(number, (late, deadline))]
         for finding in findings
@@ -173,6 +175,8 @@ def _cure(error: Unavailable) -> str:
     text = str(error)
     if "Authentication" in text or "NoPermission" in text or "NOAUTH" in text:
         return "Look at the user and the password in REDIS_URL, and at what they may do."
+    if "Redis refused the append" in text:
+        return "Redis says why; the other lines about redis may say more."
     if "durability" in text:
         return "Look at redis.persistence, or give HERMES_DURABILITY_SECONDS more."
     return "Look at REDIS_URL, and whether Redis runs and this host reaches it."

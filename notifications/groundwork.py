@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from notifications.checks import check_settings
 from notifications.conf import Stage
 from notifications.findings import Finding, fail, ok, warn
 
@@ -22,7 +23,8 @@ DIFFERENT = 10
 
 def system_checks() -> Iterator[Finding]:
     """Find what Django's and Hermes's system checks say, but for keys."""
-    found = [_told(message) for message in _messages() if message.id not in OF_KEYS]
+    messages = [message for message in run_checks() if not message.is_silenced()]
+    found = [_told(message) for message in messages if message.id not in OF_KEYS]
     if settings.DEBUG:
         found.append(warn("DJANGO_DEBUG is on: errors show source code", "Unset it in production."))
     yield from found
@@ -33,7 +35,7 @@ def system_checks() -> Iterator[Finding]:
 
 def keys() -> Iterator[Finding]:
     """Find keys that are missing, too short, or easy to guess; says which and never what they are."""
-    found = [_told(message) for message in _messages() if message.id in OF_KEYS]
+    found = [_told(message) for message in check_settings(None) if message.id in OF_KEYS]
     found += _django_key()
     stages: dict[str, Stage] = settings.HERMES_STAGES
     for stage in stages.values():
@@ -79,7 +81,7 @@ def migrations() -> Iterator[Finding]:
         connection.close()
     if plan:
         first = f"{plan[0][0].app_label}.{plan[0][0].name}"
-        yield fail(f"{len(plan)} migrations are not applied, {first} first", "Run manage.py migrate.")
+        yield fail(f"migrations that are not applied: {len(plan)}, {first} first", "Run manage.py migrate.")
     if unknown:
         yield warn(
             f"the database has migrations that this release does not know: {', '.join(sorted(unknown))}",
@@ -100,10 +102,6 @@ def guessable(secret: str) -> str:
     if len(set(secret)) < DIFFERENT:
         return f"has fewer than {DIFFERENT} different characters"
     return ""
-
-
-def _messages() -> list[CheckMessage]:
-    return [message for message in run_checks() if not message.is_silenced()]
 
 
 def _told(message: CheckMessage) -> Finding:

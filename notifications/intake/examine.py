@@ -113,6 +113,6 @@ def _keeping(stage: Stage, there: dict[str, str], dead: dict[str, str]) -> Itera
     letters = int(dead.get("ApproximateNumberOfMessages", "0"))
     if letters:
         yield warn(
-            f"{stage.dlq_name} holds {letters} dead letters",
+            f"{stage.dlq_name} holds dead letters: {letters}",
             "Look at each one's hermes-error attribute, mend its producer, and send it again or delete it.",
         )

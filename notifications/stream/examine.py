@@ -87,8 +87,8 @@ def persistence() -> Iterator[Finding]:
         found += _replicas(info)
     yield from found
     if not found:
-        kept = f"appendonly {'yes' if info.get('aof_enabled') else 'no'}, {_online(info)} replicas online"
-        yield ok(f"{kept}: as HERMES_DURABILITY={durability} asks")
+        kept = f"appendonly {'yes' if info.get('aof_enabled') else 'no'}, replicas online: {_online(info)}"
+        yield ok(f"{kept}; HERMES_DURABILITY={durability} asks for no more")
 
 
 def append() -> Iterator[Finding]:
@@ -173,6 +173,6 @@ def _replicas(info: Mapping[str, Any]) -> Iterator[Finding]:
     online = _online(info)
     if online < settings.HERMES_REPLICAS:
         yield fail(
-            f"{online} replicas are online, and HERMES_DURABILITY=replica waits for {settings.HERMES_REPLICAS}",
+            f"replicas online: {online}, and HERMES_DURABILITY=replica waits for {settings.HERMES_REPLICAS}",
             "Have more replicas follow REDIS_URL's server (REPLICAOF), or lower HERMES_REPLICAS.",
         )
