@@ -533,7 +533,8 @@ def set_redrive(aws: Aws, stage: Stage, count: int, target: str = "") -> None:
 
 def test_a_queue_that_is_not_there_is_told(well: Stage, aws_endpoint: Aws) -> None:
     aws_endpoint.sqs.delete_queue(QueueUrl=url_of(aws_endpoint, well.queue_name))
-    fails("sqs.development", f"there is no queue {well.queue_name}", "manage.py provision")
+    for check in ("sqs.development", "sqs.development.dead-letters"):
+        fails(check, f"there is no queue {well.queue_name}", "manage.py provision")
 
 
 def test_a_dead_letter_queue_that_is_not_there_is_told(well: Stage, aws_endpoint: Aws) -> None:

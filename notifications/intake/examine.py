@@ -34,12 +34,12 @@ def answers(stage: Stage) -> Iterator[Finding]:
 def dead_letters(stage: Stage) -> Iterator[Finding]:
     """Find whether the dead-letter queue is there, keeps what comes, and is where the redrive policy points."""
     dead, there = (queue.attributes(stage, name) for name in (stage.dlq_name, stage.queue_name))
-    found: list[Finding] = []
+    found = [_missing(stage.queue_name, "HERMES_QUEUE_NAME")]
     if there:
-        found += _policy(stage, there, dead.get("QueueArn"))
+        found = [*_policy(stage, there, dead.get("QueueArn"))]
     found += [*_keeping(stage, there, dead)] if dead else [_missing(stage.dlq_name, "HERMES_DLQ_NAME")]
     yield from found
-    if there and not found:
+    if not found:
         yield ok(f"after {settings.HERMES_MAX_RECEIVES} receives to {stage.dlq_name}, which is empty")
 
 
