@@ -402,6 +402,17 @@ def test_a_password_that_redis_refuses_is_told(well: Stage, settings: Any, other
     fails("redis", "AuthenticationError", "password in REDIS_URL")
 
 
+def test_a_redis_that_may_not_be_asked_what_it_is_is_a_warning_only(
+    well: Stage, settings: Any, other_valkey: Callable[..., Valkey]
+) -> None:
+    engine = other_valkey("--user", "alice", "on", ">the-password", "~*", "&*", "+@all", "-info")
+    settings.REDIS_URL = engine.url.replace("//", "//alice:the-password@")
+    for check in ("redis", "redis.eviction", "redis.persistence"):
+        warns(check, "may not ask INFO", "+info")
+    passes("redis.append")
+    passes("clock.redis")
+
+
 def test_a_replica_takes_no_writes(
     well: Stage, valkey: Valkey, settings: Any, other_valkey: Callable[..., Valkey]
 ) -> None:

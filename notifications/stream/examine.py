@@ -32,11 +32,10 @@ def answers() -> Iterator[Finding]:
     """Find whether Redis answers, is new enough, and takes writes."""
     with _client() as client:
         client.ping()
-        try:
-            info = _info(client, "server", "replication")
-        except redis.exceptions.NoPermissionError:
-            yield warn("Redis answers and does not permit INFO", "Allow +info, and the doctor sees what Redis is.")
-            return
+        info = _info(client, "server", "replication")
+    if not info:
+        yield _blind("Redis answers")
+        return
     version = str(info.get("redis_version", "0"))
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
     found = [*_version(name, version), *_writable(name, info)]
@@ -49,6 +48,9 @@ def eviction() -> Iterator[Finding]:
     """Find whether Redis might evict a history, or is about to refuse writes."""
     with _client() as client:
         info = _info(client, "memory")
+    if not info:
+        yield _blind("whether Redis evicts is not known")
+        return
     policy, most, used = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0)), info["used_memory"]
     found = []
     if policy != "noeviction":
@@ -74,6 +76,9 @@ def persistence() -> Iterator[Finding]:
     """Hold Redis's persistence and replicas against `HERMES_DURABILITY`."""
     with _client() as client:
         info = _info(client, "persistence", "replication")
+    if not info:
+        yield _blind("what Redis keeps is not known")
+        return
     durability: str = settings.HERMES_DURABILITY
     found = [*_written(info)]
     if durability == "fsync" and not info.get("aof_enabled"):
@@ -129,19 +134,27 @@ def _client() -> Iterator[redis.Redis]:
     try:
         with sync_client(ANSWER_SECONDS) as client:
             yield client
-    except redis.exceptions.NoPermissionError:
-        raise
     except redis.RedisError as error:
         raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}") from error
 
 
 def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:
-    """Return some sections of INFO as one; asked for one by one, because several at once came with Redis 7."""
+    """Return some sections of INFO as one, empty where INFO is not permitted.
+
+    They are asked for one by one, because several at once came with Redis 7.
+    """
     found: dict[str, Any] = {}
-    for section in sections:
-        answer: Any = client.info(section)
-        found |= answer
+    try:
+        for section in sections:
+            answer: Any = client.info(section)
+            found |= answer
+    except redis.exceptions.NoPermissionError:
+        return {}
     return found
+
+
+def _blind(known: str) -> Finding:
+    return warn(f"{known}; this user may not ask INFO", "Allow it (+info), and the doctor sees what Redis is.")
 
 
 def _version(name: str, version: str) -> Iterator[Finding]:
