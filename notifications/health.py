@@ -1,4 +1,4 @@
-"""Health: does this process live, and does what it needs answer. Called by urls; probes every room's outside."""
+"""Health: does this process live, and does what it needs answer. Called by urls; asks doctor's cheap checks and ear."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from typing import Any
 
 import prometheus_client
 from django.conf import settings
-from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import Counter, Gauge
 
-from notifications.access import token_store
-from notifications.conf import Stage
-from notifications.intake import queue
-from notifications.registry import mirror
-from notifications.stream import rendering
+from notifications import doctor
+from notifications.exceptions import HermesError
+from notifications.sockets import ear
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +98,7 @@ class Readiness:
         if self._asked[part].done():
             answer = self._asked.pop(part)
             if (error := answer.exception()) is not None:
-                reason = type(error).__name__
+                reason = str(error) if isinstance(error, HermesError) else type(error).__name__
             elif (seconds := answer.result()) <= self._deadline:
                 reason = ""
         READY.labels(part).set(not reason)
@@ -121,36 +118,26 @@ def _seconds(probe: Probe) -> float:
     return time.monotonic() - begun
 
 
-def probe_database() -> None:
-    """Ask the database for a row.
+def _once(probe: Probe) -> Probe:
+    """Return a probe that is asked until it has succeeded: what it asks for does not go away again."""
+    succeeded = threading.Event()
 
-    Raises:
-        django.db.Error: it does not answer.
-    """
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    finally:
-        connection.close()
+    def ask() -> None:
+        if not succeeded.is_set():
+            probe()
+            succeeded.set()
 
-
-def probe_tables(stage: Stage) -> None:
-    """Read from the stage's three tables.
-
-    Raises:
-        StoreUnavailable: one of them cannot be read.
-    """
-    token_store.probe(stage)
-    mirror.probe(stage)
+    return ask
 
 
 @functools.cache
 def readiness() -> Readiness:
-    """Return this process's readiness: database, Redis, and SQS and DynamoDB of every stage."""
-    probes: dict[str, Probe] = {"database": probe_database, "redis": rendering.probe}
-    for name, stage in settings.HERMES_STAGES.items():
-        probes[f"sqs.{name}"] = functools.partial(queue.probe, stage)
-        probes[f"dynamodb.{name}"] = functools.partial(probe_tables, stage)
+    """Return this process's readiness: the doctor's cheap checks, and whether its hub hears."""
+    probes: dict[str, Probe] = {
+        check.name: functools.partial(doctor.insist, check) for check in doctor.checks() if check.is_cheap
+    }
+    probes["migrations"] = _once(probes["migrations"])  # looks at every migration there is
+    probes["receiving"] = ear.probe
     return Readiness(probes)
 
 

@@ -1,10 +1,13 @@
-"""A proxy before SQS and DynamoDB that can refuse one service and serve the other. Called by processes."""
+"""A proxy before SQS and DynamoDB: refuses a service, or calls that are not permitted; keeps a wrong clock."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 from collections.abc import Callable
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -33,6 +36,9 @@ class _Handler(BaseHTTPRequestHandler):
             # Nothing answers: the connection ends, as it does when a process has died.
             self.close_connection = True
             return
+        if target.rpartition(".")[2] in self.server.denied:
+            self._deny(target)
+            return
         try:
             status, headers, answer = self._forward(body)
         except (OSError, http.client.HTTPException):
@@ -44,6 +50,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response_only(status)
         for name, value in headers:
+            if name.lower() == "date":
+                value = self.server.date(value)
             if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer)))
@@ -52,6 +60,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     do_GET = do_POST  # noqa: N815  the name that http.server calls
+
+    def _deny(self, target: str) -> None:
+        """Answer as AWS does where a role may not make this call."""
+        kind = "com.amazonaws.sqs" if target.startswith("AmazonSQS") else "com.amazon.coral.service"
+        answer = json.dumps({"__type": f"{kind}#AccessDeniedException", "message": "You may not."}).encode()
+        self.send_response_only(403 if kind.endswith("sqs") else 400)
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
 
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         if self.upstream is None:
@@ -89,6 +107,14 @@ class _Server(ThreadingHTTPServer):
         self.upstream_port = upstream_port
         self.watch = watch
         self.stopped: set[str] = set()
+        self.denied: set[str] = set()
+        self.seconds_ahead: float | None = 0.0
+
+    def date(self, told: str) -> str:
+        """Return the date that is passed on."""
+        if self.seconds_ahead is None:
+            return ""
+        return format_datetime(parsedate_to_datetime(told) + timedelta(seconds=self.seconds_ahead), usegmt=True)
 
 
 class AwsProxy:
@@ -120,6 +146,16 @@ class AwsProxy:
         """Answer it again."""
         assert self._server
         self._server.stopped.discard(service)
+
+    def deny(self, *actions: str) -> None:
+        """Refuse these calls, and no others, as AWS refuses what a role may not do."""
+        assert self._server
+        self._server.denied = set(actions)
+
+    def set_clock(self, seconds_ahead: float | None) -> None:
+        """Pass dates on as of a clock that is wrong by so much; empty for ``None``."""
+        assert self._server
+        self._server.seconds_ahead = seconds_ahead
 
     def stop(self) -> None:
         """Listen no more."""

@@ -14,9 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
-from notifications import conf
+from notifications import conf, doctor
 from notifications.sockets.protocol import Close
 from notifications.stream import keys
 from tests.documents import DOCS, ROOT, blocks, first_words, imports, modules, names, read, rows, section, slug, spans
@@ -271,6 +272,22 @@ def test_keys_in_redis_are_those_of_the_code() -> None:
         keys.group_name("development", "acme"),
     ):
         assert f"`{key}`" in text
+
+
+def test_every_check_of_the_doctor_is_named_there() -> None:
+    stages = "|".join(settings.HERMES_STAGES)
+    checks = {re.sub(rf"\.({stages})(?=\.|$)", ".<stage>", check.name) for check in doctor.checks()}
+    assert {names(cells[0])[0] for cells in rows(section(HOW, "## Doctor"))} == checks
+
+
+def test_every_call_that_aws_must_permit_is_one_that_is_made() -> None:
+    code = "".join(
+        read(f"notifications/{path}.py") for path in ("intake/queue", "access/token_store", "registry/tables")
+    )
+    for cells in rows(section("docs/settings.md", "## What AWS must permit")):
+        for action in names(cells[1]):
+            call = re.sub(r"(?<!^)(?=[A-Z])", "_", action.partition(":")[2]).lower()
+            assert re.search(rf'[."]{call}(_batch)?\b', code), action
 
 
 def test_every_sql_table_is_named_there() -> None:

@@ -8,16 +8,24 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from channels.layers import get_channel_layer
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import AsyncClient, Client, override_settings
 
+from hermes_site.engines import HOST, Valkey
 from notifications import health
 from notifications.health import Readiness
+from notifications.sockets.hub import Hub
+from tests.faults.chaos import ChaosProxy
 from tests.waiting import eventually, wait_until
 
 Ask = Callable[..., Readiness]
 PARTS = {
     "database",
+    "migrations",
     "redis",
+    "receiving",
     "sqs.development",
     "sqs.production",
     "dynamodb.development",
@@ -179,6 +187,54 @@ def test_readyz_answers_within_its_deadline_while_aws_hangs(fresh: None, valkey:
     wait_until(lambda: client.get("/readyz").status_code == 200, 30)
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_a_process_whose_subscription_is_deaf_is_not_ready(
+    fresh: None, valkey: Valkey, aws: Any, settings: Any, async_client: AsyncClient
+) -> None:
+    between = await ChaosProxy(valkey.port).start()
+    host = {"address": f"redis://{HOST}:{between.port}/0"}
+    settings.CHANNEL_LAYERS = {
+        "default": {**settings.CHANNEL_LAYERS["default"], "CONFIG": {"hosts": [host], "prefix": "hermes."}}
+    }
+    hub = Hub()
+    await hub.start()
+
+    async def failing() -> set[str]:
+        checks = (await async_client.get("/readyz")).json()["checks"]
+        return {part for part, check in checks.items() if not check["ok"]}
+
+    async def only(*parts: str) -> bool:
+        return await failing() == {*parts}
+
+    try:
+        await eventually(lambda: only())
+        between.is_deaf = True
+        await eventually(lambda: only("receiving"), what="a deaf process is not ready")
+        assert between.bites > 0
+        between.heal()
+        await eventually(lambda: only())
+    finally:
+        await hub.stop()
+        await get_channel_layer().flush()
+        await between.stop()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_whose_tables_are_not_there_yet_is_not_ready(
+    fresh: None, valkey: Any, aws: Any, client: Client
+) -> None:
+    def failing() -> set[str]:
+        return {part for part, check in client.get("/readyz").json()["checks"].items() if not check["ok"]}
+
+    recorder = MigrationRecorder(connection)
+    recorder.record_unapplied("notifications", "0001_initial")
+    try:
+        wait_until(lambda: failing() == {"migrations"})
+    finally:
+        recorder.record_applied("notifications", "0001_initial")
+    wait_until(lambda: not failing())
+
+
 def test_there_are_no_metrics_without_a_token_in_the_settings(client: Client) -> None:
     assert client.get("/metrics").status_code == 404
 
@@ -211,10 +267,13 @@ def test_the_metrics_show_each_outage_also_where_nobody_asks_readyz(
         aws.engine.resume()
     wait_until(lambda: all(ready(part) for part in PARTS), 30)
     after = samples()
-    for part in PARTS - {"database"}:
+    untouched = {"database", "migrations", "receiving"}
+    for part in PARTS - untouched:
         counter = f'hermes_outages_total{{part="{part}"}}'
         assert after[counter] > before[counter]
-    assert after['hermes_outages_total{part="database"}'] == before['hermes_outages_total{part="database"}']
+    for part in untouched:
+        counter = f'hermes_outages_total{{part="{part}"}}'
+        assert after[counter] == before[counter]
 
 
 @pytest.mark.django_db(transaction=True)

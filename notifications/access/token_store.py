@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,7 @@ from django.conf import settings
 from notifications.access.tokens import REVOKED_PREFIX
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
+from notifications.shape import Table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -31,6 +33,7 @@ OUR_COST = 5  # the input is a digest of a secret of at least 32 bytes: guessing
 MIN_COST, MAX_COST = 4, 12
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}\Z")
 _KEYS_A_READ = 100  # BatchGetItem's limit
+_MAKING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,19 @@ def revoke(stage: Stage, user_id: str, room_id: str, not_before: int) -> None:
     )
 
 
+def definition(stage: Stage) -> Any:
+    """Return the ``CreateTable`` request of the stage's tokens table."""
+    names = ("user_id", "room_id")
+    return {
+        "TableName": stage.tokens_table,
+        "KeySchema": [
+            {"AttributeName": name, "KeyType": role} for name, role in zip(names, ("HASH", "RANGE"), strict=True)
+        ],
+        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in names],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+
+
 def provision(stage: Stage) -> None:
     """Create the tokens table if it is not there; for development and tests, where no template did.
 
@@ -154,18 +170,7 @@ def provision(stage: Stage) -> None:
     """
     client = _client()
     try:
-        client.create_table(
-            TableName=stage.tokens_table,
-            KeySchema=[
-                {"AttributeName": "user_id", "KeyType": "HASH"},
-                {"AttributeName": "room_id", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "user_id", "AttributeType": "S"},
-                {"AttributeName": "room_id", "AttributeType": "S"},
-            ],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        client.create_table(**definition(stage))
         client.get_waiter("table_exists").wait(
             TableName=stage.tokens_table, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
         )
@@ -182,6 +187,46 @@ def probe(stage: Stage) -> None:
         StoreUnavailable: it cannot.
     """
     read(stage, "hermes-probe", "hermes-probe")
+
+
+def describe(stage: Stage) -> Table | None:
+    """Return the table as it is; ``None`` where there is none.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer, or refuses.
+    """
+    try:
+        return Table(_client().describe_table(TableName=stage.tokens_table)["Table"], "")
+    except _client().exceptions.ResourceNotFoundException:
+        return None
+    except (BotoCoreError, ClientError) as error:
+        raise _unavailable(stage, error) from error
+
+
+def refused(stage: Stage) -> list[str]:
+    """Return the calls that AWS does not permit us; each is made in a way that changes nothing.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
+    """
+    client, name, key = _client(), stage.tokens_table, {"user_id": {"S": "#doctor"}, "room_id": {"S": "#doctor"}}
+    denied = []
+    for action, ask in (
+        ("BatchGetItem", lambda: client.batch_get_item(RequestItems={name: {"Keys": [key]}})),
+        # It would replace an item that is not there.
+        ("PutItem", lambda: client.put_item(TableName=name, Item=key, ConditionExpression="attribute_exists(user_id)")),
+    ):
+        try:
+            ask()
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if "AccessDenied" in code:
+                denied.append(f"dynamodb:{action} on {name}")
+            elif "ConditionalCheckFailed" not in code and "ResourceNotFound" not in code:
+                raise _unavailable(stage, error) from error
+        except BotoCoreError as error:
+            raise _unavailable(stage, error) from error
+    return denied
 
 
 def _put(stage: Stage, item: dict[str, Any]) -> None:
@@ -202,7 +247,8 @@ def _unavailable(stage: Stage, error: Exception) -> StoreUnavailable:
 
 
 def _client() -> DynamoDBClient:
-    return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+    with _MAKING:  # half a second of CPU, for one of those who come at once
+        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Queue: Amazon SQS, one stage's queue and its dead letters; the only file that knows it. Used by relay and notify.
+"""Queue: Amazon SQS, a stage's queue and its dead letters; the only file that knows it. Used by relay, examine, hermes.
 
 Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
 """
@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 BATCH = 10  # SQS's limit for every batch call
 RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest
+# How SQS answers what cannot be done, to who may do it.
+_PERMITTED = ("InvalidParameter", "InvalidMessageContents", "ReceiptHandle", "OutOfRange", "NonExistentQueue")
+_MAKING = threading.Lock()
 
 
 class Queue:
@@ -40,7 +44,7 @@ class Queue:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._client = _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+        self._client = _client()
         self._urls: dict[str, str] = {}
 
     @property
@@ -207,7 +211,7 @@ def provision(stage: Stage) -> None:
         QueueUnavailable: SQS does not answer, or refuses.
     """
     queue = Queue(stage)
-    client = _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+    client = queue._client
     fifo: Any = {"FifoQueue": "true"} if stage.queue_name.endswith(".fifo") else {}
     with queue._errors("be provisioned"):
         dead = client.create_queue(
@@ -222,15 +226,65 @@ def provision(stage: Stage) -> None:
         )
 
 
-def probe(stage: Stage) -> None:
-    """Ask whether the queue answers.
+def attributes(stage: Stage, name: str) -> dict[str, str]:
+    """Return every attribute of a queue by its name, empty where there is no such queue.
 
     Raises:
-        QueueUnavailable: it does not.
+        QueueUnavailable: SQS does not answer, or refuses.
     """
     queue = Queue(stage)
-    with queue._errors("be probed"):
-        queue._client.get_queue_attributes(QueueUrl=queue._url(stage.queue_name), AttributeNames=["QueueArn"])
+    with queue._errors(f"describe {name}"):
+        try:
+            url = queue._url(name)
+        except queue._client.exceptions.QueueDoesNotExist:
+            return {}
+        answer: Any = queue._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    return dict(answer["Attributes"])
+
+
+def refused(stage: Stage) -> list[str]:
+    """Return the calls that AWS does not permit us; each is made so that it changes nothing, were it permitted.
+
+    Raises:
+        QueueUnavailable: SQS does not answer.
+    """
+    # No receipt of SQS's, a character that it does not take, no message to receive: AWS looks at permissions first.
+    queue, receipt, unsent = Queue(stage), {"Id": "0", "ReceiptHandle": "none"}, {"Id": "0", "MessageBody": "\x01"}
+    if queue.is_fifo:
+        unsent |= {"MessageGroupId": "hermes", "MessageDeduplicationId": "none"}
+    call: Any = queue._client
+    asked: list[tuple[str, str, Any, Any]] = [
+        ("ReceiveMessage", stage.queue_name, call.receive_message, {"MaxNumberOfMessages": 0}),
+        ("DeleteMessage", stage.queue_name, call.delete_message_batch, {"Entries": [receipt]}),
+        ("ChangeMessageVisibility", stage.queue_name, call.change_message_visibility_batch, {"Entries": [receipt]}),
+        ("SendMessage", stage.queue_name, call.send_message_batch, {"Entries": [unsent]}),
+        ("SendMessage", stage.dlq_name, call.send_message_batch, {"Entries": [unsent]}),
+    ]
+    denied = []
+    with queue._errors("be asked for permissions"):
+        for action, name, ask, arguments in asked:
+            try:
+                ask(QueueUrl=queue._url(name), **arguments)
+            except ClientError as error:
+                if "AccessDenied" in (code := error.response["Error"]["Code"]):
+                    denied.append(f"sqs:{action} on {name}")
+                elif not any(word in code for word in _PERMITTED):
+                    raise
+    return denied
+
+
+def date(stage: Stage) -> str:
+    """Return the date in AWS's answer, as HTTP spells it; empty where it has none. A refusal has one, too.
+
+    Raises:
+        QueueUnavailable: SQS does not answer.
+    """
+    with (queue := Queue(stage))._errors("be asked for the time"):
+        try:
+            answer: Any = queue._client.get_queue_url(QueueName=stage.queue_name)
+        except ClientError as error:
+            answer = error.response
+        return str(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date", ""))
 
 
 def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
@@ -241,6 +295,11 @@ def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
         "MessageGroupId": hashlib.sha256(room.encode()).hexdigest(),
         "MessageDeduplicationId": hashlib.sha256(f"{len(room)}:{room}{key}".encode()).hexdigest(),
     }
+
+
+def _client() -> SQSClient:
+    with _MAKING:  # half a second of CPU, for one of those who come at once
+        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
 
 
 @functools.cache

@@ -25,14 +25,12 @@ from notifications.intake.hold import Complaints, Hold
 from notifications.intake.queue import Queue
 from notifications.intake.received import Received
 from notifications.stream.message import Message
-from notifications.stream.publish import Publisher
+from notifications.stream.publish import PROBE, Publisher
 
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; full jitter between 0 and the current one
 LONGEST_RETRY = 5.0  # the same for Redis, whose messages are in hand
-# Asks whether Redis takes entries at all; no message can name this room, because of its control character.
-PROBE = Message(id="probe", user_id="hermes", room_id="\x00probe", data="null")
 DELETE_ATTEMPTS = 3
 GRACE_SECONDS = 20.0  # shorter than the 30 s that Kubernetes and ECS wait before they kill
 RELEASE_SECONDS = 3.0  # of the grace, for giving back what could not be finished

@@ -14,9 +14,9 @@ from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, tables
 from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
-from notifications.registry.tables import probe, provision
+from notifications.registry.tables import probe, provision, refused
 
-__all__ = ["Mirror", "probe", "provision"]
+__all__ = ["Mirror", "probe", "provision", "refused"]
 
 # A batch takes DynamoDB some 10 ms; four at a time keep up with thousands of joins a second.
 WRITERS = 4

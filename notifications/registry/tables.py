@@ -1,11 +1,12 @@
-"""Tables: DynamoDB's connections and audit tables, call by call. Called by mirror, for keeper, provision and health."""
+"""Tables: DynamoDB's connections and audit tables, call by call. Called by mirror (keeper, provision) and examine."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items
 from notifications.registry.records import full_jitter
+from notifications.shape import Table
 
 # DynamoDB's own limits: requests in a BatchWriteItem, keys in a BatchGetItem.
 WRITES, READS = 25, 100
@@ -26,6 +28,7 @@ POOL = 8
 # A throttled table lets most of a batch through at the second or third try; after that the mirror's keeper backs off.
 TRIES = 4
 PROVISION_SECONDS = 300.0
+_MAKING = threading.Lock()
 
 
 @functools.cache
@@ -47,7 +50,8 @@ def _client_for(endpoint: str | None, region: str) -> Any:
 
 
 def _client() -> Any:
-    return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+    with _MAKING:  # half a second of CPU, for one of those who come at once
+        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
 
 
 def provision(stage: Stage) -> None:
@@ -105,7 +109,63 @@ def probe(stage: Stage) -> None:
         _client().get_item(TableName=stage.connections_table, Key=items.connection_key("#probe"))
         _client().get_item(TableName=stage.audit_table, Key=items.lease_key("#probe"))
     except (BotoCoreError, ClientError) as error:
-        raise StoreUnavailable(f"DynamoDB: {type(error).__name__}") from error
+        raise StoreUnavailable(f"DynamoDB: {_called(error)}") from error
+
+
+def describe(name: str) -> Table | None:
+    """Return a table as it is; ``None`` where there is none of that name.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer, or refuses.
+    """
+    try:
+        description = _client().describe_table(TableName=name)["Table"]
+        ttl = _client().describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    except _client().exceptions.ResourceNotFoundException:
+        return None
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(f"table {name} cannot be described: {_called(error)}") from error
+    is_on = ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
+    return Table(description, ttl.get("AttributeName", "") if is_on else "")
+
+
+def refused(stage: Stage) -> list[str]:
+    """Return the calls that AWS does not permit us; each is made in a way that changes nothing.
+
+    Nothing is read, changed or deleted but an item that is not there.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
+    """
+    connection, lease = items.connection_key("#doctor"), items.lease_key("#doctor")
+    absent = {"ConditionExpression": "beat = :beat", "ExpressionAttributeValues": {":beat": {"S": "none"}}}
+    connections, audit = stage.connections_table, stage.audit_table
+    asked: list[tuple[str, str, Callable[[], object]]] = [
+        ("BatchWriteItem", connections, lambda: batch_write([(connections, {"DeleteRequest": {"Key": connection}})])),
+        ("BatchGetItem", connections, lambda: list(batch_get(connections, ["#doctor"]))),
+        ("Query", f"{connections}/index/{items.SERVER_INDEX}", lambda: list(ids_of(connections, "#doctor"))),
+        ("BatchWriteItem", audit, lambda: batch_write([(audit, {"DeleteRequest": {"Key": lease}})])),
+        ("PutItem", audit, lambda: _client().put_item(TableName=audit, Item=lease, **absent)),
+        ("DeleteItem", audit, lambda: _client().delete_item(TableName=audit, Key=lease, **absent)),
+        ("Query", audit, lambda: list(leases(audit))),
+    ]
+    denied = []
+    for action, name, ask in asked:
+        try:
+            ask()
+        except ClientError as error:
+            if "AccessDenied" in _called(error):
+                denied.append(f"dynamodb:{action} on {name}")
+            elif "ConditionalCheckFailed" not in _called(error) and "ResourceNotFound" not in _called(error):
+                raise StoreUnavailable(f"DynamoDB: {_called(error)}") from error
+        except BotoCoreError as error:
+            raise StoreUnavailable(f"DynamoDB: {_called(error)}") from error
+    return denied
+
+
+def _called(error: Exception) -> str:
+    """Return what AWS calls an error, or else what boto3 does; their texts may hold addresses."""
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
 
 
 def batch_write(requests: Sequence[tuple[str, dict[str, Any]]]) -> bool:

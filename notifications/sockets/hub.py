@@ -28,6 +28,7 @@ from notifications.registry.connections import Registry
 from notifications.sockets import protocol, vitals
 from notifications.sockets.connection import Connection
 from notifications.sockets.crowd import Crowd
+from notifications.sockets.ear import Ear
 from notifications.sockets.feed import Feed
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
@@ -59,6 +60,7 @@ class Hub:
         self._connections: set[Connection] = set()
         self._wheel = Wheel(self._ping)
         self._crowd = Crowd()
+        self._ear = Ear(self._layer)
         self._tasks: list[asyncio.Task[None]] = []
         self.inbox = Inbox()
         self.publisher = Publisher(self._history)
@@ -72,6 +74,7 @@ class Hub:
     async def start(self) -> None:
         """Begin to receive, follow and keep time; succeeds also while Redis, SQL or DynamoDB do not answer."""
         await self.registry.start()
+        self._ear.open()
         vitals.show(lambda: len(self._connections), lambda: len(self._feeds))
         listening = asyncio.Event()
         loops = {
@@ -92,6 +95,7 @@ class Hub:
     async def stop(self) -> None:
         """End every task, close the registry's rows and let go of Redis."""
         self.is_draining = True
+        self._ear.close()
         await _end(self._tasks)
         await self._feeds.stop()
         await self.registry.stop(STOP_SECONDS)
@@ -198,6 +202,7 @@ class Hub:
         except (redis.RedisError, OSError) as error:  # tried again every second; the follower complains in words
             logger.debug("The channel layer does not answer: %s", type(error).__name__)
             return
+        self._ear.listen_on(channel)
         self._follower.compare_soon()
         listening.set()
         count = 0
@@ -205,6 +210,9 @@ class Hub:
             try:
                 # Never with a deadline around it: a cancelled receive unsubscribes the channel.
                 hint = await self._layer.receive(channel)
+                if "pulse" in hint:
+                    self._ear.heard(hint["pulse"])
+                    continue
                 feed = self._feeds.get((hint["stage"], hint["room"]))
                 if feed is not None:
                     if not feed.take(from_hint(hint), hint["seq"]):

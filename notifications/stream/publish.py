@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import redis
 from channels.layers import get_channel_layer
 
 from notifications.exceptions import HistoryUnavailable
@@ -26,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 HINT_SECONDS = 3.0  # a hint later than that is worth nothing: by then the hubs have followed the history
 COMPLAIN_SECONDS = 60.0
+# A hint may be sent before Redis knows that somebody listens: the two go over different connections.
+RESEND_SECONDS = 0.2
+# Asks whether Redis takes entries at all; no message can name this room, because of its control character.
+PROBE = Message(id="probe", user_id="hermes", room_id="\x00probe", data="null")
 
 
 async def publish_once(stage: str, message: Message) -> None:
@@ -45,6 +51,44 @@ async def publish_once(stage: str, message: Message) -> None:
         await history.aclose()
     if isinstance(result, HistoryUnavailable):
         raise result
+
+
+async def probe_layer(seconds: float) -> bool:
+    """Send a hint over the channel layer to a group of our own and wait until it comes back.
+
+    Only on an event loop that nobody else has: it leaves the layer there without any subscription.
+
+    Args:
+        seconds: how long it may take.
+
+    Returns:
+        Whether it came back in time.
+
+    Raises:
+        HistoryUnavailable: Redis does not answer.
+    """
+    layer: Any = get_channel_layer()
+    group = f"probe.{secrets.token_hex(8)}"
+    heard: asyncio.Task[Any] | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            channel = await layer.new_channel()
+            await layer.group_add(group, channel)
+            heard = asyncio.create_task(layer.receive(channel))
+            while not heard.done():
+                await layer.group_send(group, {"type": "hermes.probe"})
+                await asyncio.wait([heard], timeout=RESEND_SECONDS)
+            heard.result()
+    except TimeoutError:
+        return False
+    except (redis.RedisError, OSError) as error:
+        raise HistoryUnavailable(f"the channel layer does not answer: {type(error).__name__}") from error
+    finally:
+        if heard is not None:
+            heard.cancel()
+            await asyncio.wait([heard])
+        await layer.flush()
+    return True
 
 
 class Publisher:

@@ -1,4 +1,4 @@
-"""Redis clients with our own deadlines and no silent retries. Used by history, access.verdicts and health.
+"""Redis clients with our own deadlines and no silent retries. Used by history, rendering, examine and access.
 
 redis-py 8 retries a command up to ten times on its own, and an append that ran and lost its answer would run again;
 the append's idempotency key makes that harmless, but a caller must know what failed, so retrying is ours to do.

@@ -1,4 +1,4 @@
-"""Rendering: a room's position for a page on its way to a browser. Called by templatetags.hermes and by health.
+"""Rendering: a room's position for a page on its way to a browser. Called by templatetags.hermes.
 
 Synchronous, because templates are; a page never fails for it and never waits for long.
 """
@@ -10,7 +10,6 @@ import logging
 import redis
 from django.conf import settings
 
-from notifications.exceptions import HistoryUnavailable
 from notifications.stream import keys
 from notifications.stream.history import SCRIPT, script_arguments
 from notifications.stream.position import Position
@@ -20,7 +19,6 @@ from notifications.stream.replies import to_position
 logger = logging.getLogger(__name__)
 
 PAGE_SECONDS = 0.016  # three times (connect, look, begin) stays under the 50 ms that a page may wait
-PROBE_SECONDS = 1.0
 
 
 def position_for_page(stage: str, room_id: str) -> Position | None:
@@ -42,19 +40,6 @@ def position_for_page(stage: str, room_id: str) -> Position | None:
         logger.warning("A page of room %r is rendered without its position: %s", room_id, type(error).__name__)
         return None
     return position
-
-
-def probe() -> None:
-    """Ask Redis whether it answers.
-
-    Raises:
-        HistoryUnavailable: it does not.
-    """
-    try:
-        with sync_client(PROBE_SECONDS) as client:
-            client.ping()
-    except redis.RedisError as error:
-        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}") from error
 
 
 _clients: dict[str, redis.Redis] = {}

@@ -13,7 +13,7 @@ import pytest
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake import envelope
-from notifications.intake.queue import Queue, probe, provision
+from notifications.intake.queue import Queue, attributes, date, provision, refused
 from notifications.intake.received import (
     ERROR_ATTRIBUTE,
     MAX_ATTRIBUTES,
@@ -242,7 +242,7 @@ def test_a_fifo_dead_letter_keeps_its_group(sqs: Sqs, fifo: Stage) -> None:
     assert sorted(groups) == ["hermes", "orders"]
 
 
-# ── Provision and probe ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Provision ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_provisioning_makes_both_queues_with_redrive_and_may_be_repeated(sqs: Sqs, stage: Stage, settings: Any) -> None:
     for _ in range(2):
         provision(stage)
@@ -252,7 +252,8 @@ def test_provisioning_makes_both_queues_with_redrive_and_may_be_repeated(sqs: Sq
     assert policy["deadLetterTargetArn"].endswith(f":{stage.dlq_name}")
     assert int(policy["maxReceiveCount"]) == settings.HERMES_MAX_RECEIVES
     assert int(answer["Attributes"]["VisibilityTimeout"]) == settings.HERMES_VISIBILITY_SECONDS
-    probe(stage)
+    assert attributes(stage, stage.queue_name) == answer["Attributes"]
+    assert refused(stage) == []
 
 
 def test_provisioning_leaves_messages_where_they_are(queues: Sqs, stage: Stage) -> None:
@@ -268,7 +269,6 @@ ASK: dict[str, Any] = {
     "hold": lambda stage: Queue(stage).hold([Received("id", "receipt", "body")], 60),
     "release": lambda stage: Queue(stage).hold([Received("id", "receipt", "body")], 0),
     "send": lambda stage: Queue(stage).send('{"room_id": "acme"}'),
-    "be probed": probe,
 }
 
 
@@ -280,16 +280,30 @@ def test_a_queue_that_is_not_there_is_named(queues: Sqs, stage: Stage, doing: st
     assert "NonExistentQueue" in str(caught.value) or "QueueDoesNotExist" in str(caught.value)
 
 
-@pytest.mark.parametrize("doing", [*ASK, "be provisioned", "send to the dead-letter queue"])
+@pytest.mark.parametrize(
+    "doing",
+    [
+        *ASK,
+        "be provisioned",
+        "send to the dead-letter queue",
+        "be asked for permissions",
+        "be asked for the time",
+        "describe its dead-letter queue",
+    ],
+)
 def test_an_sqs_that_does_not_answer_is_unavailable(stage: Stage, settings: Any, nowhere: str, doing: str) -> None:
     settings.AWS_ENDPOINT_URL = nowhere
     asks = {
         **ASK,
         "be provisioned": provision,
+        "be asked for permissions": refused,
+        "be asked for the time": date,
+        "describe its dead-letter queue": lambda s: attributes(s, s.dlq_name),
         "send to the dead-letter queue": lambda s: Queue(s).dead_letter(Received("id", "receipt", "body"), REFUSAL),
     }
     with pytest.raises(QueueUnavailable) as caught:
         asks[doing](stage)
+    doing = doing.replace("its dead-letter queue", stage.dlq_name)
     assert str(caught.value) == f"Queue '{stage.queue_name}': could not {doing}: EndpointConnectionError"
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from hermes_site.engines import Valkey
 from notifications.exceptions import HistoryUnavailable
+from notifications.stream import examine, keys
 from notifications.stream import history as history_module
-from notifications.stream import keys
 from notifications.stream.history import History
 from notifications.stream.message import Message
 from notifications.stream.position import Position
-from notifications.stream.rendering import position_for_page, probe
+from notifications.stream.rendering import position_for_page
 from notifications.stream.replies import Appended, to_position
 from tests.waiting import wait_until
 
@@ -284,7 +284,7 @@ async def test_an_unreachable_redis_says_so(message: Make, settings: Any) -> Non
             await attempt
     await lost.aclose()
     with pytest.raises(HistoryUnavailable):
-        probe()
+        list(examine.answers())
 
 
 def test_a_page_gets_its_position_and_begins_the_history(valkey: Valkey) -> None:
@@ -292,7 +292,6 @@ def test_a_page_gets_its_position_and_begins_the_history(valkey: Valkey) -> None
     assert position is not None
     assert (position.seq, position.id) == (0, "")
     assert position_for_page("development", "acme") == position
-    probe()
 
 
 def test_a_page_does_not_wait_for_a_redis_that_hangs(

@@ -1,0 +1,94 @@
+"""The ear: a hub that is told something over the channel layer hears it, or says that it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from channels.layers import get_channel_layer
+
+from hermes_site.engines import Valkey
+from notifications.exceptions import HistoryUnavailable
+from notifications.sockets import ear
+from notifications.sockets.ear import Ear
+from notifications.sockets.hub import Hub
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_a_hub_hears_itself_and_one_that_has_stopped_is_not_asked(valkey: Valkey, provisioned: Any) -> None:
+    hub = Hub()
+    await hub.start()
+
+    def hears() -> bool:
+        ear.probe()
+        return True
+
+    try:
+        await eventually(lambda: asyncio.to_thread(hears))
+        assert hub._ear in ear._EARS
+    finally:
+        await hub.stop()
+        await get_channel_layer().flush()
+    assert hub._ear not in ear._EARS
+    await asyncio.to_thread(ear.probe)
+
+
+async def test_who_has_no_channel_yet_hears_nothing(valkey: Valkey) -> None:
+    with pytest.raises(HistoryUnavailable, match="has not answered yet"):
+        await Ear(get_channel_layer()).hear()
+
+
+async def test_a_pulse_that_nobody_receives_is_not_heard(valkey: Valkey) -> None:
+    layer = get_channel_layer()
+    deaf = Ear(layer)
+    deaf.listen_on(await layer.new_channel())
+    begun = time.monotonic()
+    with pytest.raises(HistoryUnavailable, match="deaf"):
+        await deaf.hear(0.5)
+    assert time.monotonic() - begun < 5
+    assert not deaf._pulses
+    deaf.heard("a pulse of before")
+    await layer.flush()
+
+
+async def test_a_redis_that_is_away_is_told(settings: Any) -> None:
+    layers = {"default": {**settings.CHANNEL_LAYERS["default"], "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]}}}
+    settings.CHANNEL_LAYERS = layers
+    lonely = Ear(get_channel_layer())
+    lonely.listen_on("hermes.nowhere")
+    with pytest.raises(HistoryUnavailable, match="does not answer: ConnectionError"):
+        await lonely.hear()
+
+
+async def test_an_event_loop_that_is_stuck_is_told_and_one_that_is_closed_is_not_asked(valkey: Valkey) -> None:
+    loop, release, stuck = asyncio.new_event_loop(), threading.Event(), threading.Event()
+    busy = Ear(get_channel_layer())
+
+    def block() -> None:
+        stuck.set()
+        release.wait(30)
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.call_soon(busy.open)
+        loop.call_soon(block)
+        loop.run_until_complete(asyncio.sleep(0.1))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        await asyncio.to_thread(stuck.wait, 10)
+        with pytest.raises(HistoryUnavailable, match="event loop does not answer"):
+            await asyncio.to_thread(ear.probe)
+    finally:
+        release.set()
+        await asyncio.to_thread(thread.join)
+        loop.close()
+    await asyncio.to_thread(ear.probe)
+    busy.close()
+    busy.close()
