@@ -220,6 +220,7 @@ class Hermes:
                 "Content-Type": "application/json",
                 "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
                 "X-CSRFToken": cookies["csrftoken"],
+                "Referer": f"{url or self.url}/",
             },
             url=url,
         )
