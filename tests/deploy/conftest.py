@@ -48,7 +48,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 def front(deployed: Deployment) -> Iterator[Front]:
     """nginx before it, with a certificate of a local authority."""
     need("nginx")
-    front = Front(deployed.directory / "front", deployed.port, deployed.opt)
+    front = Front(deployed, deployed.directory / "front", deployed.port)
     deployed.certificates = front.authority
     try:
         yield front.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.client
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -19,7 +20,6 @@ import jmespath
 from hermes_site.children import ChildProcess
 from tests.deploy import manual
 from tests.deploy.cloud import ROOT, Cloud, Pair, Stack
-from tests.environment import sqlite_url
 from tests.processes import PASSWORD, START_DEADLINE, Hermes
 from tests.proxy import AwsProxy
 from tests.waiting import wait_until
@@ -50,7 +50,8 @@ class Deployment(Hermes):
         # What is measured is the code where it lies, and not a copy of it.
         super().__init__(directory, {name: value for name, value in base.items() if not name.startswith("COVERAGE")})
         self.aws = self.cloud = Cloud(directory / "aws")
-        self.opt, self.etc = directory / "opt", directory / "etc"
+        self.root = directory / "root"
+        self.opt, self.etc = self.root / "opt/hermes", self.root / "etc/hermes"
         self.calls: dict[str, set[Pair]] = {role: set() for role in ROLES}
         self.proxies = {role: AwsProxy(functools.partial(self._note, role)) for role in ROLES}
         self.certificates: Path | None = None
@@ -86,13 +87,26 @@ class Deployment(Hermes):
         for proxy in self.proxies.values():
             proxy.stop()
 
-    def run(self, command: str) -> None:
-        """Run one of the page's commands here instead of on a host."""
-        command = command.replace("/etc/hermes", str(self.etc)).replace("/opt/hermes", str(self.opt))
-        subprocess.run(["/bin/sh", "-euc", command], check=True, env={**os.environ, "HOST": "localhost"})
+    def here(self, text: str) -> str:
+        """Return a text with the test's own directory before every path of a host."""
+        return re.sub(r"(?<!\w)/(etc|opt|var)\b", rf"{self.root}/\1", text)
+
+    def run(self, command: str) -> str:
+        """Run one of the page's commands here instead of on a host; return what it writes."""
+        done = subprocess.run(
+            ["/bin/sh", "-euc", self.here(command)],
+            check=False,
+            env={**os.environ, "HOST": "localhost"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
 
     def _install(self) -> None:
-        self.opt.mkdir()
+        self.opt.mkdir(parents=True)
+        for folder in ("var/lib/hermes", "var/backups", "var/log/nginx", "var/www/html", "etc/nginx/conf.d"):
+            (self.root / folder).mkdir(parents=True)
         for name in INSTALLED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, self.opt / name)
@@ -105,12 +119,14 @@ class Deployment(Hermes):
         lines = jmespath.search(asks.split('--query "')[1].split('"')[0], self.stack.description)
         (self.etc / "hermes.env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.run(manual.command("Install", "/opt/hermes/deploy/hermes.env"))
+        settings = self.etc / "hermes.env"
+        settings.write_text(self.here(settings.read_text(encoding="utf-8")), encoding="utf-8")
 
     def _environment(self) -> dict[str, str]:
         written = (self.etc / "hermes.env").read_text(encoding="utf-8")
         return {
             **self._base,
-            **manual.variables(written.replace("/etc/hermes", str(self.etc))),
+            **manual.variables(written),
             "DJANGO_SETTINGS_MODULE": "hermes_site.settings",
             "PYTHONUNBUFFERED": "1",
             # Where the engines are.
@@ -121,7 +137,6 @@ class Deployment(Hermes):
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
             "AWS_EC2_METADATA_DISABLED": "true",
             "REDIS_URL": self.valkey.url,
-            "DATABASE_URL": sqlite_url(self.directory / "hermes.sqlite3"),
             # So that a crash is dealt with, and a relay stops, within seconds.
             "HERMES_LEASE_SECONDS": "3",
             "HERMES_WAIT_SECONDS": "1",
@@ -136,7 +151,7 @@ class Deployment(Hermes):
 
     def start_server(self) -> None:
         """Start the servers as their unit does, on the test's port."""
-        server = self.child("server", *manual.arguments("hermes-web", port=str(self.port), drain_seconds="1"))
+        server = self.child("server", *manual.arguments("hermes-web", port=str(self.port), drain_seconds="0.3"))
         self.processes["server"] = server.start()
         server.wait_until_ready(self.is_alive, START_DEADLINE)
 

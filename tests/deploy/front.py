@@ -11,6 +11,7 @@ from typing import Self
 from hermes_site.children import ChildProcess
 from hermes_site.engines import HOST, free_port
 from tests.deploy import manual
+from tests.deploy.deployment import Deployment
 
 START_SECONDS = 10.0
 # Debian's nginx.conf as far as it matters: where a site's errors go unless it says otherwise.
@@ -38,12 +39,12 @@ class Front:
     """A real nginx on loopback.
 
     Args:
+        deployed: what it serves the static files of; its directory stands for the host's root.
         directory: for configuration, certificate and logs.
-        backend: the port of `manage.py serve`.
-        opt: stands for /opt/hermes.
+        backend: the port of what is behind it: `manage.py serve`, usually.
     """
 
-    def __init__(self, directory: Path, backend: int, opt: Path) -> None:
+    def __init__(self, deployed: Deployment, directory: Path, backend: int) -> None:
         self.directory = directory
         self.port, self.plain_port = free_port(), free_port()
         self.url = f"https://localhost:{self.port}"
@@ -53,15 +54,10 @@ class Front:
         (directory / "www/.well-known/acme-challenge").mkdir(parents=True)
         self._make_certificate()
         # The page's own command puts the host's name in.
-        command = manual.command("Install", "/opt/hermes/deploy/nginx/hermes.conf").replace("/opt/hermes", str(opt))
-        target = "/etc/nginx/conf.d/hermes.conf"
-        subprocess.run(
-            ["/bin/sh", "-euc", command.replace(target, str(directory / "hermes.conf"))],
-            check=True,
-            env={**os.environ, "HOST": "localhost"},
-        )
+        deployed.run(manual.command("Install", "/opt/hermes/deploy/nginx/hermes.conf"))
+        site = (deployed.root / "etc/nginx/conf.d/hermes.conf").read_text(encoding="utf-8")
         site = manual.with_paths(
-            (directory / "hermes.conf").read_text(encoding="utf-8"),
+            site,
             {
                 "127.0.0.1:8000": f"{HOST}:{backend}",
                 "listen 80;": f"listen {HOST}:{self.plain_port};",
@@ -71,7 +67,7 @@ class Front:
                 "/etc/letsencrypt/live/localhost/": f"{directory}/",
                 "/var/log/nginx/": f"{directory}/log/",
                 "/var/www/html": f"{directory}/www",
-                "/opt/hermes/": f"{opt}/",
+                "/opt/hermes/": f"{deployed.opt}/",
             },
         )
         (directory / "hermes.conf").write_text(site, encoding="utf-8")

@@ -84,7 +84,7 @@ def test_the_queues_are_those_that_provision_makes(aws: Aws, stage: Stage) -> No
     redrive = json.loads(attributes(stage.queue_name)["RedrivePolicy"])
     assert parameter("MaxReceives") == int(redrive["maxReceiveCount"]) == settings.HERMES_MAX_RECEIVES
     assert str(dead["MessageRetentionPeriod"]) == attributes(stage.dlq_name)["MessageRetentionPeriod"]
-    assert "MessageRetentionPeriod" not in queue, "SQS's own 4 days, as provision leaves it; dead letters live longer"
+    assert str(queue["MessageRetentionPeriod"]) == attributes(stage.queue_name)["MessageRetentionPeriod"]
 
 
 # ── Better kept ──────────────────────────────────────────────────────────────────────────────────────────────────────

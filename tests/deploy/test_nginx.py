@@ -75,7 +75,7 @@ async def test_a_page_of_another_origin_is_refused_through_it(deployed: Deployme
 async def test_an_error_under_ws_is_logged_without_the_token(deployed: Deployment, front: Front) -> None:
     """nginx writes the request line beside every error of its own: here, that nobody listens behind it."""
     token = await asyncio.to_thread(deployed.token, "alice", front.url)
-    alone = Front(deployed.directory / "alone", free_port(), deployed.opt)
+    alone = Front(deployed, deployed.directory / "alone", free_port())
     deployed.certificates = alone.authority
     try:
         alone.start()
@@ -109,7 +109,7 @@ def heard(deployed: Deployment, front: Front) -> Iterator[tuple[str, list[Messag
 
     server = ThreadingHTTPServer((HOST, 0), Listener)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    nginx = Front(deployed.directory / f"listening-{server.server_port}", server.server_port, deployed.opt)
+    nginx = Front(deployed, deployed.directory / f"listening-{server.server_port}", server.server_port)
     deployed.certificates = nginx.authority
     try:
         nginx.start()
