@@ -24,7 +24,7 @@ from tests.processes import PASSWORD, START_DEADLINE, Hermes
 from tests.proxy import AwsProxy
 from tests.waiting import wait_until
 
-ROLES = ("web", "relay")
+ROLES = ("web", "relay", "producer")
 INSTALLED = ("hermes_site", "notifications", "static", "templates", "deploy", "manage.py")
 _TABLES = {
     "hermesConnections": "HERMES_CONNECTIONS_TABLE",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 from hermes_site.engines import HOST, free_port
 from tests.deploy.cloud import allowed
 from tests.deploy.deployment import Deployment
+from tests.deploy.manual import with_paths
+from tests.documents import blocks, read
 from tests.e2e.client import Client
 from tests.e2e.test_admin_actions import choose
 from tests.processes import START_DEADLINE
@@ -38,11 +42,21 @@ async def test_each_role_may_do_what_it_does_and_nothing_else(deployed: Deployme
         asyncio.to_thread(administer, deployed), an_administrator_takes_authority_back(deployed), a_crash(deployed)
     )
     await asyncio.to_thread(a_relay_gives_back_what_it_cannot_finish, deployed)
-    for role, policy in (("web", "WebPolicy"), ("relay", "RelayPolicy")):
+    await asyncio.to_thread(another_back_end_sends, deployed)
+    for role, policy in (("web", "WebPolicy"), ("relay", "RelayPolicy"), ("producer", "ProducerPolicy")):
         missing = deployed.calls[role] - allowed(policy)
         assert not missing, f"{policy} forbids what the role does: {sorted(missing)}"
         unused = allowed(policy) - deployed.calls[role]
         assert not unused, f"{policy} allows what nobody was seen to do: {sorted(unused)}"
+
+
+def another_back_end_sends(deployed: Deployment) -> None:
+    """With the program that README.md shows."""
+    program = next(block for block in blocks(read("README.md"), "python") if "boto3" in block)
+    program = with_paths(program, {"hermes-messageQueue": deployed.env["HERMES_QUEUE_NAME"]})
+    where = {"AWS_ENDPOINT_URL": deployed.proxies["producer"].url, "AWS_DEFAULT_REGION": deployed.env["AWS_REGION"]}
+    environment = {**deployed.env, **where}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 def administer(deployed: Deployment) -> None:
