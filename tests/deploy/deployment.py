@@ -71,12 +71,13 @@ class Deployment(Hermes):
             proxy.start(self.cloud.port)
         self._install()
         self.env = self._environment()
-        self.manage("migrate")
+        # What needs no SQL begins at once.
         collecting = self.child("collectstatic", "collectstatic", "--noinput", "--verbosity", "0").start()
+        self.start_relay()
+        self.manage("migrate")
         self.manage("shell", "-c", f"from hermes_site.demo_stack import create_members; create_members({PASSWORD!r})")
         wait_until(lambda: not collecting.running, START_DEADLINE, "static files are collected")
         assert collecting.kill() == 0, collecting.log_tail()
-        self.start_relay()
         self.start_server()
         wait_until(lambda: self.status("/readyz") == 200, START_DEADLINE, "/readyz says 200")
         return self

@@ -46,22 +46,18 @@ def get(deployed: Deployment, url: str, path: str, **headers: str) -> http.clien
 async def test_a_member_signs_in_joins_and_hears_through_tls(deployed: Deployment, front: Front, article: bool) -> None:
     """With the page's own origin, cookies over TLS alone, and Django's CSRF check of the proxied scheme and host."""
     token = await asyncio.to_thread(deployed.token, "alice", front.url)
+    logged = front.logged().count('GET "/ws/production" 101')
     async with Client(deployed, token=token, url=front.ws_url, origin="https://localhost", article=article) as alice:
-        if not article:
-            await alice.hello()
+        # A client without hermes.v1 is told nothing when it joins, so its own message says that it is there.
+        own = {"type": "info", "data": f"from the page {article}"}
+        await alice.send({"action": "sendMessage", "data": own})
+        await alice.until(lambda: own in alice.received)
         sent = {"type": "info", "data": f"through TLS {article}"}
         await asyncio.to_thread(deployed.send, "acme", sent)
         await alice.until(lambda: sent in alice.received)
-        await alice.send({"action": "sendMessage", "data": {"type": "info", "data": "and back"}})
-        await alice.until(lambda: {"type": "info", "data": "and back"} in alice.received)
-    secret = token.rpartition(".")[2]
 
-    def line() -> str | None:
-        return next((line for line in front.logged().splitlines() if '"/ws/production" 101' in line), None)
-
-    wait_until(line, what="the access log has the WebSocket")
-    assert secret not in front.logged()
-    assert token[:20] not in front.logged()
+    wait_until(lambda: front.logged().count('GET "/ws/production" 101') > logged, what="its line in the access log")
+    assert not {part for part in token.split(".") if part in front.logged()}
 
 
 async def test_a_page_of_another_origin_is_refused_through_it(deployed: Deployment, front: Front) -> None:
@@ -90,7 +86,7 @@ async def test_an_error_under_ws_is_logged_without_the_token(deployed: Deploymen
     logged = alone.logged()
     assert 'GET "/ws/production" 502' in logged
     assert '"GET /healthz HTTP/1.1"' in logged, "other errors are told in full"
-    assert token[:20] not in logged
+    assert not {part for part in token.split(".") if part in logged}
 
 
 @pytest.fixture

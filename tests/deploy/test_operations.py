@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import shlex
@@ -49,6 +50,7 @@ PROGRAMS = {
 # `aws cloudformation deploy` is the AWS CLI's own, and no operation of AWS's.
 DEPLOY = {"--stack-name", "--template-file", "--capabilities", "--no-fail-on-empty-changeset"}
 GLOBAL = {"--query", "--output"}
+MAIN_PID = '"$(systemctl show --property MainPID --value hermes-web)"'
 
 
 def each_that_has(words: str) -> pytest.MarkDecorator:
@@ -151,8 +153,20 @@ def test_the_wrapper_runs_manage_py_with_the_service_s_settings(deployed: Deploy
     assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done.stderr
 
 
+def test_the_service_says_how_it_is(deployed: Deployment) -> None:
+    need("curl")
+
+    def ask(words: str) -> str:
+        return deployed.run(manual.command("Health", words).replace("127.0.0.1:8000", f"127.0.0.1:{deployed.port}"))
+
+    assert json.loads(ask("/healthz")) == {"status": "alive"}
+    assert json.loads(ask("/readyz"))["status"] == "ready"
+    assert "hermes_ready{" in ask("/metrics")
+
+
 async def test_the_jwt_secret_is_rotated_by_its_steps_and_nobody_is_refused(deployed: Deployment) -> None:
     """Secrets are files, which the workers of a rolling restart read anew."""
+    need("ps")
 
     async def do(words: str) -> None:
         command, _, reload = manual.command("Rotate keys", words).rpartition(" && ")
@@ -161,6 +175,8 @@ async def test_the_jwt_secret_is_rotated_by_its_steps_and_nobody_is_refused(depl
         deployed.run(command)
         server = deployed.processes["server"].pid
         before = children_of(server)
+        shown = manual.command("Rotate keys", "ps -o").replace(MAIN_PID, str(server))
+        assert {int(line.split()[0]) for line in deployed.run(shown).splitlines()} == before
         os.kill(server, signal.SIGHUP)
         await eventually(lambda: len(children_of(server) - before) == 2 and not before & children_of(server), 30)
         await eventually(lambda: asyncio.to_thread(deployed.is_alive))
