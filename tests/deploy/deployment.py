@@ -26,6 +26,13 @@ from tests.waiting import wait_until
 
 ROLES = ("web", "relay", "producer")
 INSTALLED = ("hermes_site", "notifications", "static", "templates", "deploy", "manage.py")
+# Both in one process, which takes as long to start as either takes.
+PREPARE = f"""
+from django.core.management import call_command
+from hermes_site.demo_stack import create_members
+call_command("migrate", interactive=False, verbosity=0)
+create_members({PASSWORD!r})
+"""
 _TABLES = {
     "hermesConnections": "HERMES_CONNECTIONS_TABLE",
     "hermesTokens": "HERMES_TOKENS_TABLE",
@@ -74,8 +81,7 @@ class Deployment(Hermes):
         # What needs no SQL begins at once.
         collecting = self.child("collectstatic", "collectstatic", "--noinput", "--verbosity", "0").start()
         self.start_relay()
-        self.manage("migrate")
-        self.manage("shell", "-c", f"from hermes_site.demo_stack import create_members; create_members({PASSWORD!r})")
+        self.manage("shell", "--verbosity", "0", "-c", PREPARE)
         wait_until(lambda: not collecting.running, START_DEADLINE, "static files are collected")
         assert collecting.kill() == 0, collecting.log_tail()
         self.start_server()
