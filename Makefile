@@ -47,7 +47,8 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
 	@# Two halves at once, as above; a database that is given is one, and has them one after the other.
 	@mkdir -p var
-	@export HERMES_TEST_POSTGRES=1; pytest='$(BIN)/python -m pytest -m not(browser) $(PYTEST_ARGS)'; \
+	@# Without tests/deploy, which brings the database that deploy/hermes.env names.
+	@export HERMES_TEST_POSTGRES=1; pytest='$(BIN)/python -m pytest -m not(browser) --ignore=tests/deploy $(PYTEST_ARGS)'; \
 	if [ -n "$$TEST_DATABASE_URL" ]; then exec $$pytest; fi; \
 	$$pytest $(PROCESSES) >var/postgres-processes.log 2>&1 & processes=$$!; \
 	$$pytest $(PROCESSES:%=--ignore=%); status=$$?; \

@@ -163,6 +163,10 @@ class Hermes:
         return "".join(process.log_text() for process in self.processes.values())
 
     # ── What a browser does ──────────────────────────────────────────────────────────────────────────────────────────
+    def connection(self, url: str) -> http.client.HTTPConnection:
+        """Return a connection to a server of this machine; close it."""
+        return http.client.HTTPConnection(HOST, int(url.rsplit(":", 1)[1]), timeout=10)
+
     def request(
         self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None, url: str = ""
     ) -> tuple[int, str, dict[str, str]]:
@@ -171,7 +175,7 @@ class Hermes:
         Returns:
             Status, body, and the cookies that the response sets.
         """
-        connection = http.client.HTTPConnection(HOST, int((url or self.url).rsplit(":", 1)[1]), timeout=10)
+        connection = self.connection(url or self.url)
         try:
             connection.request(method, path, body or None, dict(headers or {}))
             response = connection.getresponse()
@@ -216,6 +220,7 @@ class Hermes:
                 "Content-Type": "application/json",
                 "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
                 "X-CSRFToken": cookies["csrftoken"],
+                "Referer": f"{url or self.url}/",
             },
             url=url,
         )

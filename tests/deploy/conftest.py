@@ -1,0 +1,56 @@
+"""One Hermes as docs/operations.md installs it, for all tests of this folder, and nginx in front of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.deploy.deployment import Deployment
+from tests.deploy.front import Front
+from tests.environment import without_foreign
+
+_LEFT_OUT: set[str] = set()
+
+
+def need(program: str) -> None:
+    """Leave a test out, loudly, where the machine has not what it runs; where CI=true it fails."""
+    # nginx and systemd-analyze may be where only root's path leads.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    if shutil.which(program, path=path) is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI leaves no test out, and there is no {program}")
+        _LEFT_OUT.add(program)
+        pytest.skip(f"no {program} on this machine")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly what was left out."""
+    for program in sorted(_LEFT_OUT):
+        terminalreporter.section(f"LEFT OUT: tests that run {program}", sep="!", red=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The template's queue and tables, and server and relay on them."""
+    need("openssl")
+    deployment = Deployment(tmp_path_factory.mktemp("deployed"), without_foreign(dict(os.environ)))
+    try:
+        yield deployment.start()
+    finally:
+        deployment.stop()
+
+
+@pytest.fixture(scope="session")
+def front(deployed: Deployment) -> Iterator[Front]:
+    """nginx before it, with a certificate of a local authority."""
+    need("nginx")
+    front = Front(deployed, deployed.directory / "front", deployed.port)
+    deployed.certificates = front.authority
+    try:
+        yield front.start()
+    finally:
+        front.stop()
