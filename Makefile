@@ -8,7 +8,7 @@ CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests that start Hermes as processes, and browsers; and what takes half of the time, with browsers and without.
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
-HALF := tests/browser tests/e2e/bad_inputs
+HALF := tests/browser tests/e2e/bad_inputs tests/deploy
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-load load test-postgres test-faults faults lint types format pictures bench bench-quick venv clean
 
@@ -19,7 +19,14 @@ run: .venv/.installed var/secret-key ## run everything on this machine until Ctr
 	@if [ -z "$$DJANGO_SECRET_KEY$$DJANGO_SECRET_KEY_FILE" ]; then export DJANGO_SECRET_KEY_FILE=var/secret-key; fi; \
 	exec $(BIN)/python manage.py demo --port $(PORT)
 
-test: lint types test-js test-python test-load test-faults ## lint, types, JavaScript, Python and browser tests, the short forms of load and faults
+# Style, types and JavaScript take a minute beside the Python tests; what measures comes after, alone.
+test: .venv/.installed-dev node_modules/.installed ## lint, types, JavaScript, Python and browser tests, the short forms of load and faults
+	@mkdir -p var
+	@$(MAKE) --no-print-directory lint types test-js >var/test-static.log 2>&1 & static=$$!; \
+	$(MAKE) --no-print-directory test-python; status=$$?; \
+	wait $$static || status=1; cat var/test-static.log; exit $$status
+	@$(MAKE) --no-print-directory test-load
+	@$(MAKE) --no-print-directory test-faults
 
 lint: .venv/.installed-dev ## style and mistakes (ruff)
 	$(BIN)/ruff format --check .

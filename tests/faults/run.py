@@ -190,8 +190,12 @@ class Run:
         self.faults[CALM_REVOCATION] += 1
 
     async def _kill_in_calm(self) -> None:
-        """Nothing else is broken: within its lease a killed server is no more, and its members are the other's."""
+        """Nothing else is broken: within its lease a killed server is no more, and its members are the other's.
+
+        Whoever is to notice it has listened for a lease: nobody can know the silence of another in its own first moments.
+        """
         name = self._rng.choice(SERVERS)
+        await asyncio.sleep(self.world.times.lease)
         self.recorder.write("fault", kind=CALM_KILL, phase="begin")
         with self.settling.or_unsettled():
             await self.world.kill_part(name)
