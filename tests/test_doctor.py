@@ -27,6 +27,7 @@ from hermes_site.engines import HOST, Valkey
 from notifications import doctor
 from notifications.access import token_store
 from notifications.conf import Stage
+from notifications.exceptions import QueueUnavailable
 from notifications.findings import Check, Finding, Status, ok
 from notifications.intake import queue
 from notifications.registry import mirror
@@ -173,7 +174,7 @@ def test_with_everything_away_each_check_still_answers_and_no_secret_is_told(tmp
     hidden = {name: secrets.token_urlsafe(64) for name in ("DJANGO_SECRET_KEY", "HERMES_JWT_SECRET", "HERMES_PASSCODE")}
     password = "the-password-of-both"
     process = subprocess.run(
-        [sys.executable, MANAGE, "doctor", "--json"],
+        [sys.executable, MANAGE, "doctor", "--json", "--deadline", "60"],
         env={
             "PATH": "/usr/bin:/bin",
             **hidden,
@@ -185,7 +186,7 @@ def test_with_everything_away_each_check_still_answers_and_no_secret_is_told(tmp
         },
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert process.returncode == 1, process.stderr
@@ -253,7 +254,8 @@ def test_a_process_ends_although_what_it_asked_hangs(well: Stage, aws_endpoint: 
         aws_endpoint.engine.resume()
     assert process.returncode == 1
     late = [line for line in process.stdout.splitlines() if "no answer within 2 s → " in line]
-    assert {line.split()[0] for line in late} == OF_AWS
+    # A host that is slow may be late with others, too.
+    assert {line.split()[0] for line in late} >= OF_AWS
 
 
 @pytest.mark.django_db(transaction=True)
@@ -266,7 +268,8 @@ def test_an_aws_that_hangs_is_told_within_the_deadline(well: Stage, aws_endpoint
     finally:
         aws_endpoint.engine.resume()
     failing = {check["name"] for check in json.loads(text)["checks"] if check["status"] == "fail"}
-    assert (status, failing) == (1, OF_AWS)
+    assert status == 1
+    assert failing >= OF_AWS
 
 
 def test_what_an_error_says_is_told_on_one_line_without_secrets(
@@ -598,7 +601,7 @@ def test_dead_letters_that_are_forgotten_too_soon_and_those_that_wait_are_warnin
 def test_a_call_that_sqs_does_not_permit_is_named(proxied: AwsProxy, action: str) -> None:
     passes("sqs.development.permissions")
     proxied.deny(action, f"{action}Batch")
-    fails("sqs.development.permissions", f"sqs:{action} on doctor-", "What AWS must permit")
+    warns("sqs.development.permissions", f"sqs:{action} on doctor-", "What AWS must permit")
     proxied.deny()
     passes("sqs.development.permissions")
 
@@ -606,6 +609,21 @@ def test_a_call_that_sqs_does_not_permit_is_named(proxied: AwsProxy, action: str
 def test_a_queue_that_may_not_be_described_is_told(proxied: AwsProxy) -> None:
     proxied.deny("GetQueueAttributes")
     fails("sqs.development", "AccessDenied", "What AWS must permit")
+
+
+def test_a_dead_letter_queue_that_only_others_may_look_at_is_a_warning(
+    well: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server's role may not; AWS denies by queue, which the proxy does not know: so the real denial is put in."""
+    attributes = queue.attributes
+
+    def denied(stage: Stage, name: str) -> dict[str, str]:
+        if name == stage.dlq_name:
+            raise QueueUnavailable("Queue: could not describe it: SQS refused with AccessDenied")
+        return attributes(stage, name)
+
+    monkeypatch.setattr(queue, "attributes", denied)
+    warns("sqs.development.dead-letters", f"may not look at {well.dlq_name}", "What AWS must permit")
 
 
 @pytest.mark.parametrize("suffix", ["", ".fifo"])

@@ -209,7 +209,7 @@ async def test_a_process_whose_subscription_is_deaf_is_not_ready(
     try:
         await eventually(lambda: only())
         between.is_deaf = True
-        await eventually(lambda: only("receiving"), what="a deaf process is not ready")
+        await eventually(lambda: only("receiving"), 30, "a deaf process is not ready")
         assert between.bites > 0
         between.heal()
         await eventually(lambda: only())

@@ -14,9 +14,11 @@ from typing import Any
 from django.conf import settings
 
 from notifications.conf import Stage
-from notifications.findings import Finding, clock, fail, ok, permitted, warn
+from notifications.exceptions import QueueUnavailable
+from notifications.findings import Finding, clock, fail, ok, warn
 from notifications.intake import queue
 
+_ROLES = "What servers and relays each must be permitted: docs/settings.md, 'What AWS must permit'."
 _PROVISION = "manage.py provision sets it, or set it yourself"
 
 
@@ -33,19 +35,26 @@ def answers(stage: Stage) -> Iterator[Finding]:
 
 def dead_letters(stage: Stage) -> Iterator[Finding]:
     """Find whether the dead-letter queue is there, keeps what comes, and is where the redrive policy points."""
-    dead, there = (queue.attributes(stage, name) for name in (stage.dlq_name, stage.queue_name))
+    there, dead = queue.attributes(stage, stage.queue_name), _dead_letter_queue(stage)
     found = [_missing(stage.queue_name, "HERMES_QUEUE_NAME")]
     if there:
-        found = [*_policy(stage, there, dead.get("QueueArn"))]
-    found += [*_keeping(stage, there, dead)] if dead else [_missing(stage.dlq_name, "HERMES_DLQ_NAME")]
+        found = [*_policy(stage, there, (dead or {}).get("QueueArn"))]
+    if dead is None:
+        found += [warn(f"this role may not look at {stage.dlq_name}", _ROLES)]
+    else:
+        found += [*_keeping(stage, there, dead)] if dead else [_missing(stage.dlq_name, "HERMES_DLQ_NAME")]
     yield from found
     if not found:
         yield ok(f"after {settings.HERMES_MAX_RECEIVES} receives to {stage.dlq_name}, which is empty")
 
 
 def permissions(stage: Stage) -> Iterator[Finding]:
-    """Find which of the calls that Hermes makes AWS does not permit."""
-    yield permitted(queue.refused(stage), f"queues {stage.queue_name} and {stage.dlq_name}")
+    """Find which of the calls that Hermes makes AWS does not permit: to a role that need not make all of them."""
+    denied = queue.refused(stage)
+    if denied:
+        yield warn(f"AWS does not permit {', '.join(denied)}", _ROLES)
+    else:
+        yield ok(f"AWS refuses no call on queues {stage.queue_name} and {stage.dlq_name}")
 
 
 def aws_clock(stage: Stage, now: Callable[[], float] = time.time) -> Iterator[Finding]:
@@ -65,6 +74,16 @@ def aws_clock(stage: Stage, now: Callable[[], float] = time.time) -> Iterator[Fi
         return
     # A date is the beginning of a second that may be over already.
     yield clock("AWS", theirs - after, theirs + 1 - before)
+
+
+def _dead_letter_queue(stage: Stage) -> dict[str, str] | None:
+    """Return its attributes, empty where it is missing; None where this role may not look at it."""
+    try:
+        return queue.attributes(stage, stage.dlq_name)
+    except QueueUnavailable as error:
+        if "AccessDenied" in str(error):
+            return None
+        raise
 
 
 def _missing(name: str, setting: str) -> Finding:

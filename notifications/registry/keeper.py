@@ -86,6 +86,7 @@ class Keeper:
         # Not at once and not in step: many processes start together.
         self._prune_at = time.monotonic() + random.uniform(1, PRUNE_SECONDS)  # noqa: S311  not for secrets
         self._listening = Listening(lease_seconds)
+        self._doubtful_until = float("-inf")
         self._logged_at = float("-inf")
         self._dropped = 0
 
@@ -165,6 +166,9 @@ class Keeper:
         self._listening.look(now)
         self._renew_at = now + self._lease / BEATS
         if not kept:
+            # Who took us for dead may still be at it: what is looked at now may be gone a moment later.
+            self._doubtful_until = now + self._lease
+        if now < self._doubtful_until:
             self._reconcile_at = now
         buried = await self._call(self._store.reap, self._listening.seconds, self._listening.unbroken)
         if buried:

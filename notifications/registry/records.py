@@ -17,6 +17,7 @@ CLOSED_CAP = 200_000
 # 6/10; what is left is for the calls, and for a look that comes late. A server that lives may be late by three beats.
 BEATS = 10
 SILENCE = 4 / 10
+LATE_BEATS = 2  # a look is late from here on
 
 # RFC 6455: no closing frame was seen, which is all that a reaper can say of a dead server's connections.
 ABNORMAL = 1006
@@ -140,8 +141,8 @@ class Watch(Generic[K, V]):
 class Listening:
     """A clock for the silence of others: it runs while this process looks on, and the store answers.
 
-    Otherwise nobody could be heard, so what passed proves nothing. A look that comes a little late, as on a busy host,
-    counts for two; after a break as long as the silence of the dead, all silence counts anew.
+    Otherwise nobody could be heard, so what passed proves nothing. A look that comes late, as on a busy host, counts
+    for one that does not; after a break as long as the silence of the dead, all silence counts anew.
 
     Args:
         lease_seconds: of the servers, in seconds.
@@ -168,7 +169,7 @@ class Listening:
         if passed > self._lease * SILENCE:
             self._unbroken_since = self.seconds
         else:
-            self.seconds += min(passed, 2 * self._lease / BEATS)
+            self.seconds += passed if passed <= LATE_BEATS * self._lease / BEATS else self._lease / BEATS
 
 
 def full_jitter(attempt: int, *, base: float, cap: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import Any
 
 import redis
@@ -16,6 +17,7 @@ from notifications.exceptions import HistoryUnavailable
 
 HEAR_SECONDS = 1.2  # within `/readyz`'s own deadline
 RESEND_SECONDS = 0.25  # Redis may learn of a new subscription after the first pulse
+DEAF_SECONDS = 5.0  # since it heard last; one pulse may be late where a storm keeps the event loop
 _LOOP_SECONDS = 0.2  # for the event loop to take the question and to give the answer
 
 # One for each hub that runs in this process; threads look at a copy.
@@ -34,6 +36,7 @@ class Ear:
         self._channel = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulses: dict[str, asyncio.Future[None]] = {}
+        self._heard_at = float("-inf")
 
     def open(self) -> None:
         """Let `probe` ask it, from now on; on the hub's event loop."""
@@ -51,6 +54,7 @@ class Ear:
 
     def heard(self, pulse: str) -> None:
         """Take a pulse that the hub has received."""
+        self._heard_at = time.monotonic()
         heard = self._pulses.get(pulse)
         if heard is not None and not heard.done():  # they are sent again until one is heard
             heard.set_result(None)
@@ -62,7 +66,7 @@ class Ear:
             seconds: how long that may take.
 
         Raises:
-            HistoryUnavailable: it has received none, or the channel layer does not answer.
+            HistoryUnavailable: it has received none, nor another a moment ago; or the channel layer does not answer.
         """
         if not self._channel:
             raise HistoryUnavailable("the channel layer has not answered yet")
@@ -74,6 +78,8 @@ class Ear:
                     await self._layer.send(self._channel, {"type": "hermes.pulse", "pulse": pulse})
                     await asyncio.wait([heard], timeout=RESEND_SECONDS)
         except TimeoutError as error:
+            if time.monotonic() - self._heard_at < DEAF_SECONDS:
+                return
             raise HistoryUnavailable("the subscription is deaf: what was sent to it did not arrive") from error
         except (redis.RedisError, OSError) as error:
             raise HistoryUnavailable(f"the channel layer does not answer: {type(error).__name__}") from error

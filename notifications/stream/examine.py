@@ -6,6 +6,7 @@ Every function raises ``HistoryUnavailable`` where Redis does not answer.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ def _client() -> Iterator[redis.Redis]:
 
 
 def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:
-    """Return some sections of INFO as one, empty where INFO is not permitted.
+    """Return some sections of INFO as one, empty where INFO is not permitted, or taken away.
 
     They are asked for one by one, because several at once came with Redis 7.
     """
@@ -148,7 +149,7 @@ def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:
         for section in sections:
             answer: Any = client.info(section)
             found |= answer
-    except redis.exceptions.NoPermissionError:
+    except redis.exceptions.ResponseError:
         return {}
     return found
 
@@ -158,7 +159,7 @@ def _blind(known: str) -> Finding:
 
 
 def _version(name: str, version: str) -> Iterator[Finding]:
-    numbers = tuple(int(part) for part in version.split(".")[:2])
+    numbers = tuple(map(int, re.findall(r"[0-9]+", version)[:2]))
     wanted = OLDEST_FSYNC if settings.HERMES_DURABILITY == "fsync" else OLDEST
     if numbers < wanted:
         spelled = ".".join(map(str, wanted))

@@ -88,7 +88,9 @@ class Front:
 
         authority = ("-subj", "/CN=An authority of the tests", "-addext", "keyUsage=critical,keyCertSign")
         openssl("req", "-x509", *key, *authority, "-keyout", "authority.key", "-out", "authority.pem")
-        (self.directory / "names").write_text("subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n")
+        (self.directory / "names").write_text(
+            "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
+        )
         openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "privkey.pem", "-out", "request.pem")
         signed = ("-req", "-in", "request.pem", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial")
         openssl("x509", *signed, "-days", "2", "-extfile", "names", "-out", "fullchain.pem")

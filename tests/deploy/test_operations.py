@@ -28,7 +28,7 @@ from tests.deploy.deployment import Deployment
 from tests.documents import ROOT, names, read, rows
 from tests.e2e.client import Client
 from tests.e2e.test_workers import children_of
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 STEPS = manual.steps()
 COMMANDS = [step for step in STEPS if step.command]
@@ -160,7 +160,7 @@ def test_the_service_says_how_it_is(deployed: Deployment) -> None:
         return deployed.run(manual.command("Health", words).replace("127.0.0.1:8000", f"127.0.0.1:{deployed.port}"))
 
     assert json.loads(ask("/healthz")) == {"status": "alive"}
-    assert json.loads(ask("/readyz"))["status"] == "ready"
+    wait_until(lambda: json.loads(ask("/readyz"))["status"] == "ready", 30, "it is ready")
     assert "hermes_ready{" in ask("/metrics")
 
 

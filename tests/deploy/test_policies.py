@@ -60,7 +60,7 @@ def another_back_end_sends(deployed: Deployment) -> None:
 
 
 def administer(deployed: Deployment) -> None:
-    assert deployed.status("/readyz") == 200
+    wait_until(lambda: deployed.status("/readyz") == 200, 30, "it is ready")
     choose(deployed, "room", "send_test_message", "globex")
 
 

@@ -7,10 +7,11 @@ import asyncio
 from tests.faults.scene import Scene
 
 
-async def half_open(scene: Scene) -> None:
+async def half_open(scene: Scene) -> bool:
     """A client's host is gone without a word; the member comes back by another connection."""
-    scene.rng.choice([member for member in scene.members if member.is_direct]).vanish()
+    was_there = scene.rng.choice([member for member in scene.members if member.is_direct]).vanish()
     await asyncio.sleep(scene.rng.uniform(0, 1))
+    return was_there
 
 
 async def stall_reader(scene: Scene) -> None:

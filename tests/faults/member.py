@@ -123,7 +123,7 @@ class Member:
         Returns:
             Whether there was a connection.
         """
-        if self._raw is None or self._socket is None or not self.is_open:
+        if self._raw is None or self._raw.fileno() < 0 or self._socket is None or not self.is_open:
             return False
         program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # drop every packet
         self._raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))

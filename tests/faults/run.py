@@ -192,7 +192,7 @@ class Run:
     async def _kill_in_calm(self) -> None:
         """Nothing else is broken: within its lease a killed server is no more, and its members are the other's.
 
-        Whoever is to notice it has listened for a lease: nobody can know the silence of another in its own first moments.
+        Whoever is to notice it has listened for a lease: nobody knows the silence of another in its own first moments.
         """
         name = self._rng.choice(SERVERS)
         await asyncio.sleep(self.world.times.lease)
@@ -211,9 +211,9 @@ class Run:
         rng = random.Random(f"{self.seed}:{lane}")
         scene = Scene(self.world, self._disturbed, self.producer, rng, lane.partition("/")[2])
         owed = lanes.quota(lane, self.kinds.values(), self.seconds)
-        spent, count = 0.0, 0
+        spent, done = 0.0, 0
         while True:
-            await asyncio.sleep(lanes.pause(owed - count, self._left() * lanes.BREAKING, spent / max(1, count), rng))
+            await asyncio.sleep(lanes.pause(owed - done, self._left() * lanes.BREAKING, spent / max(1, done), rng))
             await self._may_break.wait()
             began = time.monotonic()
             if lane == "server":  # one at a time: the other one goes on
@@ -235,7 +235,7 @@ class Run:
                 self._chosen[name] -= 1
             else:
                 self.faults[counted if isinstance(counted, str) else name] += 1
-            spent, count = spent + time.monotonic() - began, count + 1
+            spent, done = spent + time.monotonic() - began, done + (counted is not False)
 
     async def _close(self) -> None:
         await self.producer.stop()

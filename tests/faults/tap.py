@@ -76,6 +76,7 @@ class Tap:
         """
         async with self._lock:
             heads = {}
+            await self._redis.connection_pool.disconnect()  # its connections ended with the life before
             for stage, room in self._rooms:
                 epoch, seq, _ = await self._head((stage, room))
                 heads[f"{stage}/{room}"] = (epoch, seq)

@@ -26,6 +26,7 @@ class Scripted:
     refused: int = 0
     missing: Collection[str] = ()
     during_reconcile: Callable[[], object] = lambda: None
+    kept: bool = True
     heard: list[tuple[float, float]] = field(default_factory=list)
     prunes: list[bool] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Scripted:
 
     def renew(self) -> bool:
         self._call("renew")
-        return True
+        return self.kept
 
     def reconcile(self, live: Mapping[str, ConnectionRecord], closing: Collection[str]) -> Collection[str]:
         self._call("reconcile")
@@ -164,6 +165,27 @@ async def test_the_store_counts_as_answering_from_the_end_of_an_outage(keep: Mak
     await eventually(lambda: len(store.heard) >= reaps + 2)
     assert min(unbroken for _, unbroken in store.heard[reaps:]) < 0.1
     task.cancel()
+
+
+async def test_who_was_taken_for_dead_looks_again_until_its_burial_is_over(keep: Make) -> None:
+    """Its connections may be taken out of the store after it has looked, by who has not finished burying it."""
+
+    async def turns(seconds: float) -> int:
+        store.calls.clear()
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            await keeper.turn()
+            await asyncio.sleep(0.005)
+        return store.calls.count("reconcile")
+
+    store = Scripted(kept=False)
+    keeper = keep(store, lease=0.5)
+    await keeper.turn()
+    store.kept = True
+    assert await turns(0.4) >= 3
+    await turns(0.3)
+    assert await turns(0.2) == 0
+    assert store.calls.count("renew") >= 2
 
 
 async def test_a_lease_that_cannot_be_given_back_is_left_to_run_out(
