@@ -34,7 +34,7 @@ FROM, OLD = "hermes-messageQueue", "hermes-oldSender.fifo"
 # What a killed forwarder held comes back after it; the document's 60 s in small.
 VISIBILITY = 2
 AHEAD_SECONDS = 0.25  # the document's minute in small: there is one clock here and one forwarder
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 
 
 def script(name: str) -> str:
