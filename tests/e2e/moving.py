@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from hermes_site.children import ChildProcess
-from tests.documents import blocks, read, section
+from tests.documents import blocks, read
 from tests.e2e.client import Client
 from tests.e2e.old_system import TABLE, OldPage, OldSystem
 from tests.processes import ROOM_OF, Hermes
@@ -60,13 +60,13 @@ def load(name: str, directory: Path, **variables: str) -> ModuleType:
 
 def names() -> dict[str, str]:
     """Return the variables that keep Hermes apart from the article's system."""
-    (block,) = blocks(section(PAGE, "## What stands where"), "sh")
+    (block,) = blocks(read(PAGE), "sh")
     return dict(line.split("=", 1) for line in block.splitlines())
 
 
 def example() -> str:
     """Return the page's list of moves."""
-    (block,) = blocks(section(PAGE, "## The list of moves"), "text")
+    (block,) = blocks(read(PAGE), "text")
     return block
 
 
@@ -253,8 +253,9 @@ class Scene:
 
     async def close(self, tab: Tab) -> None:
         """Close a page when it has shown what it must."""
+        due_until = len(self.sent[tab.room])
         await self.arrived(tab)
-        tab.until = len(self.sent[tab.room])
+        tab.until = due_until  # what is sent while it is waited for may or may not be shown
         await tab.page.leave()
 
     async def change_sides(self, user: str, side: str) -> None:

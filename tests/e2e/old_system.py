@@ -1,7 +1,7 @@
 """The article's system beside a Hermes: API Gateway is played here, what it calls is migration.md's. Made by moving.
 
 It knows what the article's parts know: the tokens table, whose rows it shares with Hermes, and a connections table of
-its own. `$connect`, `$disconnect` and the authorizer are a few lines each; `sendMessage` is the document's, as it stands.
+its own. `$connect`, `$disconnect` and the authorizer are a few lines each; `sendMessage` is the document's.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 from notifications.exceptions import MessageRefused
 from notifications.intake import envelope
 from tests.conftest import Aws
-from tests.e2e.moving import FROM, OLD, example, load, names, scene
+from tests.e2e.moving import OLD, example, load, names, scene
 from tests.e2e.old_system import TABLE
 from tests.processes import Hermes
 from tests.waiting import eventually
@@ -210,7 +210,12 @@ def test_a_message_goes_by_where_its_room_was_when_it_was_sent(forwarder: Module
 
 @pytest.mark.parametrize(
     "line",
-    ["2026-11-24T09:00:00+01:00 both", "2026-11-24T09:00:00 both acme", "soon both acme", "2026-11-24T09:00:00Z bo acme"],
+    [
+        "2026-11-24T09:00:00+01:00 both",
+        "2026-11-24T09:00:00 both acme",
+        "soon both acme",
+        "2026-11-24T09:00:00Z bo acme",
+    ],
 )
 def test_a_list_with_a_wrong_line_is_not_obeyed_and_stops_a_forwarder_that_starts(
     forwarder: ModuleType, tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
