@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ from tests.conftest import Aws
 from tests.e2e.moving import OLD, example, load, names, scene
 from tests.e2e.old_system import TABLE
 from tests.processes import Hermes
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 MAX_BYTES = 65_536
 
@@ -37,6 +39,20 @@ def own_hermes(make_hermes: Callable[..., Hermes]) -> Iterator[Hermes]:
 def forwarder(tmp_path: Path) -> ModuleType:
     """The document's forwarder, imported."""
     return load("Forwarder", tmp_path)
+
+
+@pytest.fixture
+def queues(aws_endpoint: Aws) -> Iterator[dict[str, str]]:
+    """The addresses of three queues of the test's own, as the forwarder calls them."""
+    sqs = aws_endpoint.sqs
+    made = {
+        "from": sqs.create_queue(QueueName="moving", Attributes={"VisibilityTimeout": "1"})["QueueUrl"],
+        "old": sqs.create_queue(QueueName="moving-old.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"],
+        "hermes": sqs.create_queue(QueueName="moving-new")["QueueUrl"],
+    }
+    yield made
+    for queue in made.values():
+        sqs.delete_queue(QueueUrl=queue)
 
 
 # ── The play ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,27 +258,47 @@ def test_batches_are_never_larger_than_sqs_takes_them(forwarder: ModuleType) -> 
 
 
 def test_what_one_queue_does_not_take_comes_again_and_the_other_shows_it_once(
-    forwarder: ModuleType, aws_endpoint: Aws, tmp_path: Path
+    forwarder: ModuleType, queues: dict[str, str], aws_endpoint: Aws, tmp_path: Path
 ) -> None:
     sqs = aws_endpoint.sqs
-    queues = {
-        "from": sqs.create_queue(QueueName="moving", Attributes={"VisibilityTimeout": "1"})["QueueUrl"],
-        "old": sqs.create_queue(QueueName="moving-old.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"],
-        "hermes": sqs.create_queue(QueueName="moving-new", Attributes={"MaximumMessageSize": "1024"})["QueueUrl"],
-    }
+    sqs.set_queue_attributes(QueueUrl=queues["hermes"], Attributes={"MaximumMessageSize": "1024"})
     path = tmp_path / "moves.txt"
     path.write_text("2020-01-01T00:00:00Z both acme\n", encoding="utf-8")
     bodies = [{"user_id": 1, "room_id": "acme", "data": data} for data in ("small", "large" * 300)]
-    entries = [{"Id": str(number), "MessageBody": json.dumps(body)} for number, body in enumerate(bodies)]
-    sqs.send_message_batch(QueueUrl=queues["from"], Entries=entries)
+    for body in bodies:
+        sqs.send_message(QueueUrl=queues["from"], MessageBody=json.dumps(body))
     forwarder.turn(sqs, queues, path, [])
     assert [body["data"] for body in taken(sqs, queues["hermes"])] == ["small"]
     sqs.set_queue_attributes(QueueUrl=queues["hermes"], Attributes={"MaximumMessageSize": "262144"})
     forwarder.turn(sqs, queues, path, [])
     assert [body["data"] for body in taken(sqs, queues["hermes"])] == ["large" * 300]
     assert [body["data"] for body in taken(sqs, queues["old"])] == ["small", "large" * 300]
-    for queue in queues.values():
-        sqs.delete_queue(QueueUrl=queue)
+
+
+def test_a_message_sent_before_its_room_moved_goes_to_the_side_of_then(
+    forwarder: ModuleType, queues: dict[str, str], aws_endpoint: Aws, tmp_path: Path
+) -> None:
+    sqs = aws_endpoint.sqs
+    path = tmp_path / "moves.txt"
+    sent = []
+    for data in ("before", "after"):
+        body = {"user_id": 1, "room_id": "acme", "data": data}
+        sqs.send_message(QueueUrl=queues["from"], MessageBody=json.dumps(body))
+        sent.append(time.time())
+        # SQS counts milliseconds: the next is sent, and the move counts, at least two later.
+        wait_until(lambda: time.time() > sent[-1] + 0.002)
+    path.write_text(f"{datetime.fromtimestamp(sent[0] + 0.001, UTC).isoformat()} hermes acme\n", encoding="utf-8")
+    moves: Any = []
+    while queued(sqs, queues["from"]):
+        moves = forwarder.turn(sqs, queues, path, moves)
+    assert [body["data"] for body in taken(sqs, queues["old"])] == ["before"]
+    assert [body["data"] for body in taken(sqs, queues["hermes"])] == ["after"]
+
+
+def queued(sqs: Any, queue: str) -> int:
+    """Return how many messages a queue holds."""
+    name = "ApproximateNumberOfMessages"
+    return int(sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"][name])
 
 
 def taken(sqs: Any, queue: str) -> list[Any]:
