@@ -43,15 +43,16 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 	@sh .ci/chromium
 	@$(BIN)/coverage erase
 	@# Two halves at once, each with engines of its own: most of the time either of them waits for processes of its own.
-	@# Coverage is measured in one of them: it takes a third of a process's time, and browsers want theirs.
+	@# Coverage is measured where tests call code: it takes a third of a process's time, and browsers want theirs.
 	@mkdir -p var
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF) >var/test-processes.log 2>&1 & processes=$$!; \
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%); status=$$?; \
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) --ignore=tests/e2e; status=$$?; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --ignore=tests/e2e/bad_inputs tests/e2e || status=1; \
 	wait $$processes || status=1; cat var/test-processes.log; exit $$status
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-test-postgres: .venv/.installed-dev ## the Python tests on PostgreSQL (its programs, or TEST_DATABASE_URL)
+test-postgres: .venv/.installed-dev ## the Python tests that touch SQL, on PostgreSQL (its programs, or TEST_DATABASE_URL)
 	@# Two halves at once, as above; a database that is given is one, and has them one after the other.
 	@mkdir -p var
 	@# Without tests/deploy, which brings the database that deploy/hermes.env names.
@@ -71,7 +72,7 @@ load: .venv/.installed-dev ## the same with 10,000 clients, and 100,000 connecti
 # Alone and last: it needs the whole machine. Its seed is another one each time, unless SEED names one.
 test-faults: .venv/.installed-dev ## the fault suite's short form, of another seed each time (SEED=)
 	@mkdir -p var
-	$(BIN)/python -m tests.faults --minutes 2.5 --seed "$(SEED)" --report var/faults.md
+	$(BIN)/python -m tests.faults --minutes 1.5 --seed "$(SEED)" --report var/faults.md
 
 faults: .venv/.installed-dev ## break everything at random moments and judge what was seen (MINUTES=10 SEED= ONLY= SHIPPED=)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES) --seed "$(SEED)" --only "$(ONLY)" $(if $(SHIPPED),--shipped)

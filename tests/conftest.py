@@ -69,12 +69,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Playwright's loop stays the running one of the thread until the last browser is closed; no other test could start
     # a loop of its own.
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    if _on_postgres():
+        without_sql = [item for item in items if not _touches_sql(item)]
+        config.hook.pytest_deselected(items=without_sql)
+        items[:] = [item for item in items if _touches_sql(item)]
     if chromium() or os.environ.get("CI") == "true":
         return
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.skip(reason=_NO_CHROMIUM))
             config.stash[_LEFT_OUT] = True
+
+
+def _touches_sql(item: pytest.Item) -> bool:
+    """Whether a database makes a difference: pytest-django lets no other test come near one."""
+    has_database = {"db", "transactional_db", "hermes", "own_hermes", "make_hermes"} & set(
+        getattr(item, "fixturenames", ())
+    )
+    return bool(has_database or item.get_closest_marker("django_db") or item.path.name == "test_demo.py")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
