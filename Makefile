@@ -8,7 +8,7 @@ CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests that start Hermes as processes, and browsers; and what takes half of the time, with browsers and without.
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
-HALF := tests/browser tests/e2e/bad_inputs tests/deploy
+HALF := tests/browser tests/deploy tests/e2e/bad_inputs tests/e2e/test_crashes.py tests/e2e/test_workers.py
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-load load test-postgres test-faults faults lint types format pictures bench bench-quick venv clean
 
@@ -47,7 +47,7 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 	@mkdir -p var
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF) >var/test-processes.log 2>&1 & processes=$$!; \
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) --ignore=tests/e2e; status=$$?; \
-	$(BIN)/python -m pytest $(PYTEST_ARGS) --ignore=tests/e2e/bad_inputs tests/e2e || status=1; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) tests/e2e || status=1; \
 	wait $$processes || status=1; cat var/test-processes.log; exit $$status
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report

@@ -13,7 +13,7 @@ from notifications.stream.publish import Publisher
 
 _MARK = b'"at":'
 _DIGITS = 19  # of a monotonic time in nanoseconds, with zeros before it
-_PADDING = "x" * 60  # a frame has some 240 bytes, as a notification of a sentence
+_PADDING = "x" * 260  # a frame has some 440 bytes, as a notification of a few sentences
 
 
 class Latencies:
