@@ -99,7 +99,7 @@ def describe() -> dict[str, str]:
         "cpu": model,
         "cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "congestion": congestion,
         "python": platform.python_version(),
     }

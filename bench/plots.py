@@ -81,13 +81,19 @@ def from_zero(values: Sequence[float], title: str) -> Axis:
     return Axis(title, ticks, [f"{tick:,g}" for tick in ticks])
 
 
+def _described(lines: Sequence[Series]) -> str:
+    """Say whose lines these are, and where each begins and ends: the table has the numbers."""
+    ends = (f"{each.title}: {each.points[0][1]:.3g} to {each.points[-1][1]:.3g}" for each in lines if each.points)
+    return "A line for each contestant, from its first to its last value. " + "; ".join(ends) + "."
+
+
 def draw(title: str, x: Axis, y: Axis, lines: Sequence[Series]) -> str:
     """Return the picture as SVG."""
     to_x = x.place(_LEFT, _WIDTH - _RIGHT)
     to_y = y.place(_HEIGHT - _BOTTOM, _TOP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        f"<title>{escape(title)}</title><desc>{escape(_described(lines))}</desc><style>{_STYLE}</style>",
         _text(_LEFT, 22, title, "start", "title"),
     ]
     for tick, label in zip(x.ticks, x.labels, strict=True):
