@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from django.conf import settings
 
+from notifications.registry import tables
 from notifications.registry.keeper import Keeper, Store
 from notifications.registry.mirror import Mirror
 from notifications.registry.records import RESTARTING, ConnectionRecord, Life
@@ -50,6 +51,7 @@ class Registry:
 
     async def start(self) -> None:
         """Begin to write; succeeds whether or not SQL and DynamoDB answer."""
+        await asyncio.to_thread(tables.prepare)
         self._tasks = [asyncio.create_task(keeper.run(), name="hermes-registry") for keeper in self._keepers]
 
     def opened(self, record: ConnectionRecord) -> None:

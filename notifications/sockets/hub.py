@@ -22,6 +22,7 @@ import redis
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from notifications.access import token_store
 from notifications.access.authorizer import Authorizer
 from notifications.exceptions import Unavailable
 from notifications.registry.connections import Registry
@@ -73,7 +74,7 @@ class Hub:
 
     async def start(self) -> None:
         """Begin to receive, follow and keep time; succeeds also while Redis, SQL or DynamoDB do not answer."""
-        await self.registry.start()
+        await asyncio.gather(asyncio.to_thread(token_store.prepare), self.registry.start())
         self._ear.open()
         vitals.show(lambda: len(self._connections), lambda: len(self._feeds))
         listening = asyncio.Event()
