@@ -158,7 +158,7 @@ HERMES_DURABILITY_SECONDS = env.integer("HERMES_DURABILITY_SECONDS", 2, minimum=
 HERMES_REPLICAS = env.integer("HERMES_REPLICAS", 1, minimum=1)
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "notifications.stream.hint_layer.HintLayer",
         "CONFIG": {
             "hosts": [
                 {

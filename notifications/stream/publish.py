@@ -134,9 +134,15 @@ class Publisher:
     async def _hint(self, stage: str, entries: dict[str, list[Entry]], heads: dict[str, int]) -> None:
         try:
             async with asyncio.timeout(HINT_SECONDS):
-                for room_id, seq in heads.items():
-                    hint = to_hint(stage, room_id, entries.get(room_id, []), seq)
-                    await self._layer.group_send(group_name(stage, room_id), hint)
+                hints = {
+                    group_name(stage, room_id): to_hint(stage, room_id, entries.get(room_id, []), seq)
+                    for room_id, seq in heads.items()
+                }
+                if hasattr(self._layer, "group_send_many"):
+                    await self._layer.group_send_many(hints)
+                    return
+                for group, hint in hints.items():  # a layer of another kind
+                    await self._layer.group_send(group, hint)
         except Exception as error:
             # The entries are in the history; the hubs find them within seconds. Any error of the layer's library
             # must not make the caller publish again.

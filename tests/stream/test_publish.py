@@ -48,6 +48,64 @@ async def test_a_hint_carries_the_entries_of_its_room(history: History, message:
     assert hints["acme"]["seq"] == 2
 
 
+async def test_the_rooms_of_a_batch_are_hinted_in_one_round_trip(
+    history: History, message: Make, listener: Any
+) -> None:
+    await Publisher(history).publish("development", [message(0)])  # whatever a first time costs
+    assert (await listener())["room"] == "acme"
+    layer = get_channel_layer()
+    assert layer is not None
+    (shard,) = layer._get_layer()._shards
+    sent: list[str] = []
+
+    class Counted:
+        """The shard's client, with its calls written down."""
+
+        def __init__(self, client: Any) -> None:
+            self._client = client
+
+        def __getattr__(self, name: str) -> Any:
+            sent.append(name)
+            return getattr(self._client, name)
+
+    shard._redis, real = Counted(shard._redis), shard._redis
+    try:
+        await Publisher(history).publish("development", [message(1), message(2, room="globex"), message(3)])
+    finally:
+        shard._redis = real
+    assert sent == ["pipeline"]
+    assert {(await listener())["room"] for _ in range(2)} == {"acme", "globex"}
+
+
+async def test_hints_go_to_the_shard_of_their_group(history: History, message: Make, settings: Any) -> None:
+    """Several Redis may carry hints; each group has one of them."""
+    config = settings.CHANNEL_LAYERS["default"]["CONFIG"]
+    settings.CHANNEL_LAYERS = {
+        "default": {**settings.CHANNEL_LAYERS["default"], "CONFIG": {**config, "hosts": config["hosts"] * 3}}
+    }
+    layer = get_channel_layer()
+    assert layer is not None
+    channel, rooms = await layer.new_channel(), {f"room-{number}" for number in range(12)}
+    for room in rooms:
+        await layer.group_add(keys.group_name("development", room), channel)
+    await Publisher(history).publish("development", [message(1, room=room) for room in rooms])
+    assert {(await layer.receive(channel))["room"] for _ in rooms} == rooms
+    await layer.flush()
+
+
+async def test_a_layer_of_another_kind_is_sent_to_group_by_group(
+    history: History, message: Make, settings: Any
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    layer = get_channel_layer()
+    assert layer is not None
+    channel = await layer.new_channel()
+    for room in ("acme", "globex"):
+        await layer.group_add(keys.group_name("development", room), channel)
+    await Publisher(history).publish("development", [message(1), message(2, room="globex")])
+    assert [(await layer.receive(channel))["room"] for _ in range(2)] == ["acme", "globex"]
+
+
 async def test_a_duplicate_is_hinted_without_an_entry(history: History, message: Make, listener: Any) -> None:
     """Whoever appended it may have died before its own hint."""
     await history.append("development", [message(1)])
@@ -81,12 +139,12 @@ async def test_without_a_history_nothing_is_hinted(message: Make, settings: Any)
 
 
 def test_nobody_else_appends_or_sends_to_a_group() -> None:
-    calls: dict[str, set[str]] = {"group_send": set(), "append": set()}
+    calls: dict[str, set[str]] = {"group_send": set(), "group_send_many": set(), "append": set()}
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             on_history = isinstance(node.func.value, ast.Attribute) and node.func.value.attr in {"_history", "history"}
-            if node.func.attr == "group_send" or (node.func.attr == "append" and on_history):
+            if node.func.attr.startswith("group_send") or (node.func.attr == "append" and on_history):
                 calls[node.func.attr].add(path.relative_to(ROOT).as_posix())
-    assert calls == {"group_send": {"stream/publish.py"}, "append": {"stream/publish.py"}}
+    assert calls == {call: {"stream/publish.py"} for call in calls}
