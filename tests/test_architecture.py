@@ -73,7 +73,7 @@ def test_a_module_is_small_and_says_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "owners"),
     [
-        ('boto3.session.Session(region_name=region).client(\n        "sqs"', {"intake/queue.py"}),
+        ('session.client("sqs"', {"intake/wire.py"}),
         (
             'boto3.session.Session(region_name=region).client(\n        "dynamodb"',
             {"access/token_store.py", "registry/tables.py"},

@@ -1,30 +1,25 @@
-"""Queue: Amazon SQS, a stage's queue and its dead letters; the only file that knows it. Used by relay, examine, hermes.
+"""Queue: Amazon SQS, a stage's queue and its dead letters. Used by relay, examine, hermes; speaks through wire.
 
 Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
 """
 
 from __future__ import annotations
 
-import functools
+import base64
 import hashlib
 import json
 import logging
-import threading
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.received import Received, dead_letter_attributes
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+from notifications.intake.wire import clients
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +27,6 @@ BATCH = 10  # SQS's limit for every batch call
 RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest
 # How SQS answers what cannot be done, to who may do it.
 _PERMITTED = ("InvalidParameter", "InvalidMessageContents", "ReceiptHandle", "OutOfRange", "NonExistentQueue")
-_MAKING = threading.Lock()
 
 
 class Queue:
@@ -44,7 +38,7 @@ class Queue:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._client = _client()
+        self._client, self._wire = clients()
         self._urls: dict[str, str] = {}
 
     @property
@@ -62,7 +56,8 @@ class Queue:
             QueueUnavailable: SQS does not answer, or refuses.
         """
         with self._errors("receive"):
-            answer = self._client.receive_message(
+            answer = self._wire.call(
+                "ReceiveMessage",
                 QueueUrl=self._url(self._stage.queue_name),
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=settings.HERMES_WAIT_SECONDS,
@@ -76,7 +71,7 @@ class Queue:
                 receipt=message["ReceiptHandle"],
                 body=message.get("Body", ""),
                 group=message.get("Attributes", {}).get("MessageGroupId"),
-                attributes=dict(message.get("MessageAttributes", {})),
+                attributes={name: _attribute(each) for name, each in message.get("MessageAttributes", {}).items()},
             )
             for message in answer.get("Messages", [])
         ]
@@ -96,7 +91,8 @@ class Queue:
         if not messages:
             return []
         with self._errors("delete"):
-            answer = self._client.delete_message_batch(
+            answer = self._wire.call(
+                "DeleteMessageBatch",
                 QueueUrl=self._url(self._stage.queue_name),
                 Entries=[{"Id": str(i), "ReceiptHandle": message.receipt} for i, message in enumerate(messages)],
             )
@@ -119,7 +115,8 @@ class Queue:
         for start in range(0, len(messages), BATCH):
             some = messages[start : start + BATCH]
             with self._errors("release" if seconds == 0 else "hold"):
-                answer = self._client.change_message_visibility_batch(
+                answer = self._wire.call(
+                    "ChangeMessageVisibilityBatch",
                     QueueUrl=self._url(self._stage.queue_name),
                     Entries=[
                         {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
@@ -287,6 +284,13 @@ def date(stage: Stage) -> str:
         return str(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date", ""))
 
 
+def _attribute(spoken: dict[str, Any]) -> dict[str, Any]:
+    """Return a message attribute as boto3 has it: on the wire bytes are Base64."""
+    if "BinaryValue" in spoken:
+        return {**spoken, "BinaryValue": base64.b64decode(spoken["BinaryValue"])}
+    return spoken
+
+
 def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
     """Order by room, and dedupe by room and idempotency key; hashed, because SQS takes printable ASCII only."""
     room = str(fields["room_id"])
@@ -295,26 +299,3 @@ def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
         "MessageGroupId": hashlib.sha256(room.encode()).hexdigest(),
         "MessageDeduplicationId": hashlib.sha256(f"{len(room)}:{room}{key}".encode()).hexdigest(),
     }
-
-
-def _client() -> SQSClient:
-    with _MAKING:  # half a second of CPU, for one of those who come at once
-        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
-
-
-@functools.cache
-def _client_for(endpoint: str | None, region: str) -> SQSClient:
-    """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
-    return boto3.session.Session(region_name=region).client(
-        "sqs",
-        endpoint_url=endpoint,
-        config=Config(
-            connect_timeout=2,
-            # Longer than a long poll, shorter than the visibility of what a lost answer may have carried.
-            read_timeout=settings.HERMES_WAIT_SECONDS + 5,
-            retries={"max_attempts": 2, "mode": "standard"},
-            max_pool_connections=32,
-            # Our own requests need no checking, and it is a good part of what a call costs.
-            parameter_validation=False,
-        ),
-    )
