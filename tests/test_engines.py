@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import boto3
@@ -199,3 +202,41 @@ def test_a_free_port_is_none_that_an_outgoing_connection_could_take(monkeypatch:
         monkeypatch.setattr(engines, "_PORTS", (taken, taken + 1))
         with pytest.raises(OSError, match="in use"):
             engines.free_port()
+
+
+def test_a_long_poll_of_the_embedded_sqs_ends_when_a_message_comes(tmp_path: Path) -> None:
+    """As SQS's does; by looking ten times a second, half of them would wait for more than 50 ms."""
+    with AwsEndpoint(tmp_path) as endpoint, ThreadPoolExecutor(1) as asking:
+        client = boto3.client("sqs", endpoint_url=endpoint.url, region_name="eu-west-1")
+        url = client.create_queue(QueueName="q")["QueueUrl"]
+        took = []
+        for number in range(21):
+            poll = asking.submit(client.receive_message, QueueUrl=url, WaitTimeSeconds=5, VisibilityTimeout=60)
+            assert not wait([poll], timeout=0.01 * (number % 10)).done
+            begun = time.monotonic()
+            client.send_message(QueueUrl=url, MessageBody=str(number))
+            assert poll.result()["Messages"][0]["Body"] == str(number)
+            took.append(time.monotonic() - begun)
+        client.close()
+    assert statistics.median(took) < 0.04
+
+
+def test_the_embedded_sqs_deletes_of_a_batch_what_is_meant_and_says_what_it_has_not(tmp_path: Path) -> None:
+    with AwsEndpoint(tmp_path) as endpoint:
+        client = boto3.client("sqs", endpoint_url=endpoint.url, region_name="eu-west-1")
+        url = client.create_queue(QueueName="q")["QueueUrl"]
+        for body in ("a", "b", "c"):
+            client.send_message(QueueUrl=url, MessageBody=body)
+        got = client.receive_message(QueueUrl=url, MaxNumberOfMessages=3, VisibilityTimeout=0)["Messages"]
+        receipts = {message["Body"]: message["ReceiptHandle"] for message in got}
+        entries = [
+            {"Id": "a", "ReceiptHandle": receipts["a"]},
+            {"Id": "c", "ReceiptHandle": receipts["c"]},
+            {"Id": "x", "ReceiptHandle": "nobody's"},
+        ]
+        answer = client.delete_message_batch(QueueUrl=url, Entries=entries)
+        assert {entry["Id"] for entry in answer["Successful"]} == {"a", "c"}
+        assert {entry["Id"] for entry in answer["Failed"]} == {"x"}
+        left = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+        assert [message["Body"] for message in left] == ["b"]
+        client.close()

@@ -7,6 +7,7 @@ import os
 import signal
 from typing import Any
 
+import uvloop
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -43,7 +44,8 @@ class Command(BaseCommand):
         if not 0 < options["grace_seconds"] <= 3600:
             raise CommandError("--grace-seconds must be more than 0 and at most 3600.")
         stages = [options["stage"]] if options["stage"] else list(settings.HERMES_STAGES)
-        is_hung = asyncio.run(self._run(stages, options["pollers"], options["grace_seconds"]))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            is_hung = runner.run(self._run(stages, options["pollers"], options["grace_seconds"]))
         self.stdout.write("The relay has stopped.")
         if is_hung:  # a thread that waits for an SQS that hangs would hold the process up beyond the grace period
             self.stdout.flush()
