@@ -22,7 +22,7 @@ from django.conf import settings
 from notifications.exceptions import HistoryUnavailable, MessageRefused, QueueUnavailable
 from notifications.intake import envelope
 from notifications.intake.hold import Complaints, Hold
-from notifications.intake.queue import Queue
+from notifications.intake.queue import BATCH, Queue
 from notifications.intake.received import Received
 from notifications.stream.message import Message
 from notifications.stream.publish import PROBE, Publisher
@@ -32,8 +32,12 @@ logger = logging.getLogger(__name__)
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; full jitter between 0 and the current one
 LONGEST_RETRY = 5.0  # the same for Redis, whose messages are in hand
 DELETE_ATTEMPTS = 3
+POLLERS = 8
 GRACE_SECONDS = 20.0  # shorter than the 30 s that Kubernetes and ECS wait before they kill
 RELEASE_SECONDS = 3.0  # of the grace, for giving back what could not be finished
+# Pollers beyond these wait until a queue is deep: each would be a request every few seconds to an empty one, for ever.
+STEADY_POLLERS = 2
+DEEP = BATCH // 2  # messages in one answer of SQS, which often gives less than a batch though more wait
 STOPPED_GROUP_SECONDS = 10  # at once, its redelivery would burn its receive count in moments
 _T = TypeVar("_T")
 
@@ -78,7 +82,7 @@ class Relay:
         stage: its name.
         queue: where from.
         publisher: where to.
-        pollers: how many batches are in flight at once.
+        pollers: how many batches are in flight at most.
         grace_seconds: how long stopping may take; what is not finished by then is given back.
     """
 
@@ -88,7 +92,7 @@ class Relay:
         queue: Queue,
         publisher: Publisher,
         *,
-        pollers: int = 2,
+        pollers: int = POLLERS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._stage = stage
@@ -97,6 +101,7 @@ class Relay:
         self._pollers = pollers
         self._grace = grace_seconds
         self._stopping = asyncio.Event()
+        self._deep = asyncio.Event()
         # Each poller asks one thing at a time; one more keeps what they hold, and one gives it back when all hang.
         self._asked: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=pollers + 2, thread_name_prefix="hermes-sqs")
@@ -111,10 +116,14 @@ class Relay:
     def stop(self) -> None:
         """Finish what is in flight, or give it back within the grace period, and receive nothing more."""
         self._stopping.set()
+        self._deep.set()
 
     async def run(self) -> None:
         """Carry messages until `stop`; outages of SQS and Redis are waited out."""
-        pollers = [asyncio.create_task(self._poll(), name="hermes-poller") for _ in range(self._pollers)]
+        pollers = [
+            asyncio.create_task(self._poll(is_spare=number >= STEADY_POLLERS), name="hermes-poller")
+            for number in range(self._pollers)
+        ]
         helpers: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._hold.keep(), name="hermes-hold"),
             asyncio.create_task(self._stopping.wait(), name="hermes-stopping"),
@@ -161,12 +170,19 @@ class Relay:
         await self._delete(done)
         return len(received)
 
-    async def _poll(self) -> None:
+    async def _poll(self, *, is_spare: bool) -> None:
         backoff = FIRST_BACKOFF
         while not self._stopping.is_set():
+            if is_spare and not self._deep.is_set():
+                await self._deep.wait()
+                continue
             try:
-                await self.turn()
+                came = await self.turn()
                 backoff = FIRST_BACKOFF
+                if came >= DEEP:
+                    self._deep.set()
+                elif not came and not self._stopping.is_set():
+                    self._deep.clear()
             except QueueUnavailable as error:
                 self.complaints.make("queue", "%s; trying again with back-off.", error)
                 await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from notifications.conf import Stage
 from notifications.exceptions import QueueUnavailable
 from notifications.intake import queue as queue_module
 from notifications.intake import relay as module
-from notifications.intake.received import ERROR_ATTRIBUTE
+from notifications.intake.received import ERROR_ATTRIBUTE, Received
 from notifications.intake.relay import Relay
 from notifications.stream import keys
 from tests.intake.conftest import Scene
@@ -315,3 +316,31 @@ def test_no_module_but_the_relay_hands_queued_messages_on() -> None:
         str(path.relative_to(root)) for path in root.rglob("*.py") if "envelope.decode(" in path.read_text("utf-8")
     ]
     assert sorted(users) == ["hermes.py", "intake/relay.py"]
+
+
+async def test_a_deep_queue_has_more_pollers_than_one_that_is_empty(
+    make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be a request every few seconds to an empty one, for ever."""
+    scene = make_scene(pollers=6)
+    for number in range(60):
+        scene.sqs.send(scene.stage, "acme", number)
+    asking, most, lock, real = 0, 0, threading.Lock(), scene.queue.receive
+
+    def receive() -> list[Received]:
+        nonlocal asking, most
+        with lock:
+            asking += 1
+            most = max(most, asking)
+        try:
+            return real()
+        finally:
+            with lock:
+                asking -= 1
+
+    monkeypatch.setattr(scene.queue, "receive", receive)
+    async with scene.running():
+        await eventually(lambda: not scene.held())
+        assert 2 < most <= 6
+        await eventually(lambda: asking == 2 and not scene.relay._deep.is_set())
+    assert sorted(await scene.data()) == list(range(60))

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from notifications.intake.queue import Queue
-from notifications.intake.relay import GRACE_SECONDS, Relay
+from notifications.intake.relay import GRACE_SECONDS, POLLERS, Relay
 from notifications.stream.history import History
 from notifications.stream.publish import Publisher
 
@@ -29,8 +29,8 @@ class Command(BaseCommand):
             "--pollers",
             type=int,
             choices=range(1, 17),
-            default=2,
-            help="batches in flight per stage (1 to 16, default 2)",
+            default=POLLERS,
+            help="batches in flight per stage at most, while its queue is deep (1 to 16, default %(default)d)",
         )
         parser.add_argument(
             "--grace-seconds",
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-        self.stdout.write(f"Relaying {', '.join(stages)} with {pollers} pollers each.")
+        self.stdout.write(f"Relaying {', '.join(stages)} with up to {pollers} pollers each.")
         async with asyncio.TaskGroup() as group:
             for relay in relays:
                 group.create_task(relay.run())
