@@ -6,6 +6,7 @@ the append's idempotency key makes that harmless, but a caller must know what fa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -14,6 +15,7 @@ from django.conf import settings
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
 CONNECT_SECONDS = 2.0
@@ -31,18 +33,28 @@ def async_client() -> redis.asyncio.Redis:
         socket_timeout=ANSWER_SECONDS + settings.HERMES_DURABILITY_SECONDS,
         retry=AsyncRetry(NoBackoff(), 0),
     )
-    pool.connection_class = _with_honest_writes(pool.connection_class)
+    pool.connection_class = _kind_of_ours(pool.connection_class)
     return redis.asyncio.Redis.from_pool(pool)  # closes the pool with itself
 
 
-def _with_honest_writes(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return a kind of connection that says of a write to a broken one what every other failure says.
+def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return a kind of connection that says of a write to a broken one what every other failure says, and packs in C.
 
     uvloop raises a RuntimeError where asyncio writes into the void, and a connection that another task has closed in
     the same moment has no writer any more; nobody who waits for Redis expects either.
     """
 
+    packer = HiredisRespSerializer()
+
     class Connection(connection_class):  # type: ignore[misc, valid-type]
+        def pack_command(self, *arguments: Any) -> list[bytes]:
+            # In C, as redis-py's synchronous connections do: an append has 17 arguments.
+            packed: list[bytes] = packer.pack(*arguments)
+            return packed
+
+        def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+            return [b"".join(piece for command in commands for piece in packer.pack(*command))]
+
         async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
             try:
                 await super().send_packed_command(*arguments, **options)
