@@ -34,7 +34,6 @@ ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS", [])
 
 INSTALLED_APPS = [
-    "daphne",  # first: it replaces `runserver` with one that speaks WebSocket
     "unfold",  # before django.contrib.admin, whose templates it restyles
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -42,9 +41,9 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "notifications",  # before staticfiles, whose `runserver` speaks no WebSocket
     "django.contrib.staticfiles",
     "channels",
-    "notifications",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -6,18 +6,23 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import CommandError
 
 from hermes_site.engines import free_port
 from notifications.conf import Stage
 from tests.conftest import Aws
 from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
 
 
 def queue_url(aws: Aws, stage: Stage) -> str:
@@ -142,3 +147,13 @@ def test_relay_sqs_carries_until_a_signal_and_then_stops_in_order(
     said.thread.join(10)
     assert said.getvalue().startswith(f"Relaying {stages} with ")
     assert said.getvalue().endswith("The relay has stopped.\n")
+
+
+def test_only_runserver_loads_what_daphne_needs() -> None:
+    """Twisted is a fifth of what a process takes to start, and servers and relays are started often."""
+    code = "import django, sys; django.setup(); import hermes_site.asgi; print('twisted' in sys.modules)"
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "hermes_site.settings"}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "False"), ran.stderr
+    assert load_command_class("notifications", "runserver").server_cls.__module__ == "daphne.server"
+    assert get_commands()["runserver"] == "notifications"
