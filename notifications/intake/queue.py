@@ -1,4 +1,4 @@
-"""Queue: Amazon SQS, a stage's queue and its dead letters; the only file that knows it. Used by relay, examine, hermes.
+"""Queue: Amazon SQS, a stage's queue and its dead letters. Used by relay, examine, hermes; dead_letters builds on it.
 
 Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
 """
@@ -44,7 +44,7 @@ class Queue:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._client = _client()
+        self._client = client()
         self._urls: dict[str, str] = {}
 
     @property
@@ -297,21 +297,21 @@ def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _client() -> SQSClient:
+def client(read_seconds: int = 0) -> SQSClient:
+    """Return boto3's client; by default an answer may take longer than the relay's poll, and less than a visibility."""
     with _MAKING:  # half a second of CPU, for one of those who come at once
-        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+        seconds = read_seconds or settings.HERMES_WAIT_SECONDS + 5
+        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION, seconds)
 
 
 @functools.cache
-def _client_for(endpoint: str | None, region: str) -> SQSClient:
-    """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
+def _client_for(endpoint: str | None, region: str, read_seconds: int) -> SQSClient:
     return boto3.session.Session(region_name=region).client(
         "sqs",
         endpoint_url=endpoint,
         config=Config(
             connect_timeout=2,
-            # Longer than a long poll, shorter than the visibility of what a lost answer may have carried.
-            read_timeout=settings.HERMES_WAIT_SECONDS + 5,
+            read_timeout=read_seconds,
             retries={"max_attempts": 2, "mode": "standard"},
             max_pool_connections=32,
             # Our own requests need no checking, and it is a good part of what a call costs.

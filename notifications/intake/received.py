@@ -32,6 +32,11 @@ class Received:
     attributes: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
+def own_attributes(message: Received) -> dict[str, Any]:
+    """Return the attributes that its producer gave a message, as SQS takes them: by name, and without our reason."""
+    return {name: _attribute(value) for name, value in sorted(message.attributes.items()) if name != ERROR_ATTRIBUTE}
+
+
 def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
     """Return a message's attributes with the reason among them, within SQS's limits.
 
@@ -39,7 +44,7 @@ def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
         message: as received; ten attributes leave no place for ours, so the last by name gives way and is named.
         reason: a short word and a sentence, without the payload.
     """
-    kept = {name: _attribute(value) for name, value in sorted(message.attributes.items()) if name != ERROR_ATTRIBUTE}
+    kept = own_attributes(message)
     dropped: list[str] = []
 
     def size() -> int:
