@@ -1,4 +1,4 @@
-"""The admin's pages of dead letters: listed, opened, mended, sent again, discarded. Asks intake.dead_letters; for admin.
+"""The admin's pages of dead letters: listed, opened, mended, sent again, discarded. Asks intake.dead_letters.
 
 A body is a payload: it is shown as text to who may view dead letters, and neither logged nor put into a message or the
 admin's log, which name a letter by its stage and MessageId.
@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -187,7 +187,11 @@ class DeadLetterAdmin(ModelAdmin):  # type: ignore[misc]
             return
         flag = DELETION if done.outcome is Outcome.DISCARDED else CHANGE
         LogEntry.objects.log_actions(
-            request.user.pk, [DeadLetter(key=_key(stage, done.id))], flag, change_message=said, single_object=True
+            cast(int, request.user.pk),
+            [DeadLetter(key=_key(stage, done.id))],
+            flag,
+            change_message=said,
+            single_object=True,
         )
 
     def _letter_page(

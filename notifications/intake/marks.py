@@ -44,12 +44,14 @@ class _Token:
     Args:
         kind: ``key``, ``value``, ``open`` or ``close``.
         span: where it is.
+        depth: how many objects and lists are open around it.
         path: the keys that lead to it, ``None`` deep inside; of a list's elements the list's.
         is_repeated: whether its object has had this key.
     """
 
     kind: str
     span: Span
+    depth: int
     path: tuple[str, ...] | None
     is_repeated: bool = False
 
@@ -87,15 +89,14 @@ def find(body: str, *path: str) -> Span | None:
     """Return where the value is to which these keys lead from the outermost object; None where there is none."""
     start: int | None = None
     for token in _tokens(body):
-        if token.path != path or token.kind == "key":
+        # Of a list the elements have its path, and are deeper.
+        if token.path != path or token.depth != len(path) or token.kind == "key":
             continue
         if token.kind == "value":
-            # Of a list the elements have the same path.
-            if start is None:
-                return token.span
-        elif token.kind == "open" and start is None:
+            return token.span
+        if token.kind == "open":
             start = token.span[0]
-        elif token.kind == "close" and start is not None:
+        elif start is not None:
             return start, token.span[1]
     return None if start is None else (start, len(body))
 
@@ -148,21 +149,21 @@ def _tokens(body: str) -> Iterator[_Token]:
     for match in _TOKEN.finditer(body):
         text, level = match[0], levels[-1] if levels else None
         if text in ("{", "["):
-            yield _Token("open", match.span(), path())
+            yield _Token("open", match.span(), len(levels), path())
             levels.append(_Level(is_object=text == "{", wants_key=text == "{"))
         elif text in ("}", "]"):
             if levels:
                 levels.pop()
-            yield _Token("close", match.span(), path())
+            yield _Token("close", match.span(), len(levels), path())
         elif text in (",", ":"):
             if level is not None:
                 level.wants_key = level.is_object and text == ","
         elif level is not None and level.wants_key:
             level.key = _unquoted(text)
-            yield _Token("key", match.span(), path(), level.key in level.keys)
+            yield _Token("key", match.span(), len(levels), path(), level.key in level.keys)
             level.keys.add(level.key)
         else:
-            yield _Token("value", match.span(), path())
+            yield _Token("value", match.span(), len(levels), path())
 
 
 def _unquoted(text: str) -> str:
