@@ -18,6 +18,7 @@ Span = tuple[int, int]
 
 # A string that never ends runs to the end of the text; possessive, so that no text is scanned twice.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]:,]|[^\s{}\[\]:,"]++', re.DOTALL)
+_WORD = re.compile(r'[^\s{}\[\]:,"]++')
 _HALF_PAIR = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\ud800-\udfff])|\\.",
@@ -72,7 +73,7 @@ def locate(body: str, refusal: MessageRefused, *, max_bytes: int) -> Span | None
         return len(body.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")), len(body)
     if refusal.code == "not_json":
         error = refusal.__cause__
-        return (error.pos, min(error.pos + 1, len(body))) if isinstance(error, json.JSONDecodeError) else None
+        return _word(body, error.pos) if isinstance(error, json.JSONDecodeError) else None
     if refusal.code == "not_an_object":
         return len(body) - len(body.lstrip()), len(body.rstrip())
     if refusal.code == "lone_surrogate":
@@ -112,6 +113,12 @@ def read(body: str, name: str) -> str:
     except (ValueError, RecursionError):
         return ""
     return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def _word(body: str, start: int) -> Span:
+    """Return the word that begins there, or the one character that is none."""
+    word = _WORD.match(body, start)
+    return start, word.end() if word else min(start + 1, len(body))
 
 
 def _first(body: str, code: str) -> Span | None:

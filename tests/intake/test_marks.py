@@ -24,9 +24,9 @@ def refused(body: str, max_bytes: int = MAX) -> MessageRefused:
 # Each with what is marked between « and ».
 BODIES = {
     "not_json: no value": '{"user_id": 1, "room_id": «}»',
-    "not_json: a quote": '{"user_id": 1, «r»oom_id: 2}',
+    "not_json: a quote": '{"user_id": 1, «room_id»: 2}',
     "not_json: nothing": "«»",
-    "not_json: text": "«h»ello",
+    "not_json: text": "«hello»",
     "not_an_object": "  «[1, 2]»  ",
     "missing_field": '«{»"user_id": 1, "data": 2}',
     "bad_field: user": '{"user_id": «true», "room_id": "acme", "data": {"user_id": 1}}',
@@ -100,7 +100,7 @@ def test_a_hostile_body_is_read_in_time_linear_in_its_length(text: str) -> None:
 def test_an_excerpt_names_line_and_column_of_the_error() -> None:
     body = '{"user_id": 1,\n "room_id": "acme",\n "data": oops}'
     shown = excerpt(body, refused(body), max_bytes=MAX)
-    assert (shown.line, shown.column, shown.marked) == (3, 10, "o")
+    assert (shown.line, shown.column, shown.marked) == (3, 10, "oops")
     assert shown.before + shown.marked + shown.after == body
 
 
