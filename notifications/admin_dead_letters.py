@@ -21,6 +21,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
+from django.utils.timesince import timesince
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.admin import ModelAdmin
 
@@ -28,6 +29,7 @@ from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.dead_letters import ACT_SECONDS, HOLD_SECONDS, SEARCHED, SHOWN, DeadLetters
 from notifications.intake.letter import Done, Letter, Outcome, Row, clean, excerpt, successor
+from notifications.intake.received import own_attributes
 from notifications.models import DeadLetter
 
 EDITABLE = 262_144  # characters: a form may have 2.5 MiB, and three bytes for each byte of the text
@@ -275,6 +277,7 @@ def _shown_row(stage: Stage, row: Row) -> dict[str, Any]:
         "room": clean(row.room)[:80],
         "sender": clean(row.sender)[:80],
         "sent_at": _moment(row.sent_at),
+        "age": _age(row.sent_at),
     }
 
 
@@ -285,12 +288,20 @@ def _shown_letter(letter: Letter) -> dict[str, Any]:
         "excerpt": excerpt(body, letter.gone_wrong, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES),
         "text": body if is_whole else None,
         "sent_at": _moment(letter.sent_at),
+        "age": _age(letter.sent_at),
         "room": clean(letter.room)[:200],
         "sender": clean(letter.sender)[:200],
         "has_expired": letter.has_expired(time.time()),
-        "attributes": sorted(clean(name) for name in letter.received.attributes),
+        "attributes": [clean(name) for name in own_attributes(letter.received)],
     }
 
 
 def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _age(sent_at: float | None) -> str:
+    if sent_at is None:
+        return ""
+    seconds = max(int(time.time() - sent_at), 0)  # SQS's clock may be ahead of ours
+    return f"{seconds}\N{NO-BREAK SPACE}s" if seconds < 60 else timesince(datetime.fromtimestamp(sent_at, UTC), depth=1)

@@ -124,4 +124,4 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         stage, _, message_id = self.key.partition(".")
-        return f"{message_id} in {stage}"
+        return f"Dead letter {message_id} in {stage}"

@@ -274,7 +274,7 @@ def test_a_mended_letter_is_sent_and_who_did_it_is_logged(as_role: Callable[[str
     assert scene.counts == (1, 0)
     assert scene.sent() == [{"id": letter, **json.loads(MENDED)}]
     assert logged() == [("dana", CHANGE, f"development.{letter}", "Sent again, mended.")]
-    assert LogEntry.objects.get().object_repr == f"{letter} in development"
+    assert LogEntry.objects.get().object_repr == f"Dead letter {letter} in development"
     assert LogEntry.objects.get().get_admin_url() == scene.page(letter)
 
 

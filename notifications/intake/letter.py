@@ -15,6 +15,7 @@ from notifications.intake.received import ERROR_ATTRIBUTE, Received
 from notifications.stream.message import Message, load_json
 
 READ_CHARACTERS = 65_536  # of a body that is not a message: where its sender and room are looked for
+REASON = 1_000  # characters: ours has less, and whoever can write to that queue may have written more
 BEFORE, MARKED, AFTER = 4_000, 2_000, 2_000  # characters of a body that a page shows
 UNKNOWN = "SQS gave it up: it was received too many times and never delivered."
 
@@ -45,7 +46,8 @@ class Letter:
     @property
     def reason(self) -> str:
         """Why it is dead, as the relay wrote it; that SQS gave it up where nobody wrote anything."""
-        return str(self.received.attributes.get(ERROR_ATTRIBUTE, {}).get("StringValue") or UNKNOWN)
+        reason = str(self.received.attributes.get(ERROR_ATTRIBUTE, {}).get("StringValue") or UNKNOWN)
+        return clean(reason[:REASON])
 
     @property
     def is_given_up(self) -> bool:

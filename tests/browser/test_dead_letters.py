@@ -132,6 +132,8 @@ def test_a_hostile_letter_runs_nowhere(open_admin: OpenAdmin, hermes: Hermes) ->
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_the_dead_letters_as_a_picture(open_admin: OpenAdmin, hermes: Hermes, look: str, tmp_path: Path) -> None:
+    given_up = json.dumps({"user_id": 42, "room_id": "globex", "data": {"type": "info", "data": "Redis was away"}})
+    hermes.client("sqs").send_message(QueueUrl=hermes.queue_url(DEAD), MessageBody=given_up)
     bury(hermes, BROKEN, *OTHERS)
     page = open_admin(color_scheme=look, device_scale_factor=1.5)
     suffix = "-dark" if look == "dark" else ""
