@@ -34,7 +34,7 @@ SHOWN = 50  # letters in one look
 SEARCHED = 1_000  # letters that are looked through for those that somebody has chosen
 HOLD_SECONDS = 30  # visibility of what is in hand
 POLL_SECONDS = 1  # a short poll of SQS asks some of its servers only
-READ_SECONDS = 5  # for an answer; a page waits for it
+READ_SECONDS = 3  # for an answer; a page waits for it
 LOOK_SECONDS = 5.0  # for all polls of one look
 ACT_SECONDS = 10.0  # for sending all again; then who asked for it is told how far it came
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from notifications.exceptions import MessageRefused
 from notifications.intake import envelope, marks
-from notifications.intake.received import ERROR_ATTRIBUTE, Received
+from notifications.intake.received import ERROR_ATTRIBUTE, MAX_BYTES, REASON_BYTES, Received
 from notifications.stream.message import Message, load_json
 
 READ_CHARACTERS = 65_536  # of a body that is not a message: where its sender and room are looked for
@@ -46,8 +46,10 @@ class Letter:
     @property
     def reason(self) -> str:
         """Why it is dead, as the relay wrote it; that SQS gave it up where nobody wrote anything."""
-        reason = str(self.received.attributes.get(ERROR_ATTRIBUTE, {}).get("StringValue") or UNKNOWN)
-        return clean(reason[:REASON])
+        written = self.received.attributes.get(ERROR_ATTRIBUTE, {}).get("StringValue")
+        if not written and self.gone_wrong and self.size > MAX_BYTES - REASON_BYTES:
+            return f"{self.gone_wrong} Its body left no room for the reason."
+        return clean(str(written or UNKNOWN)[:REASON])
 
     @property
     def is_given_up(self) -> bool:

@@ -9,7 +9,8 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from notifications.exceptions import MessageRefused
 from notifications.stream.message import MAX_DEPTH
@@ -35,11 +36,10 @@ class _Level:
     is_object: bool
     wants_key: bool
     key: str = ""
-    keys: set[str] = field(default_factory=set)
+    keys: set[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """A key, a value without parts, or the begin or end of an object or list.
 
     Args:
@@ -167,7 +167,8 @@ def _tokens(body: str) -> Iterator[_Token]:
                 level.wants_key = level.is_object and text == ","
         elif level is not None and level.wants_key:
             level.key = _unquoted(text)
-            yield _Token("key", match.span(), len(levels), path(), level.key in level.keys)
+            yield _Token("key", match.span(), len(levels), path(), level.key in (level.keys or ()))
+            level.keys = {level.key} if level.keys is None else level.keys
             level.keys.add(level.key)
         else:
             yield _Token("value", match.span(), len(levels), path())

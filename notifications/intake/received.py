@@ -11,6 +11,7 @@ from typing import Any
 MAX_ATTRIBUTES = 10  # of a message; the eleventh is refused
 MAX_BYTES = 1024 * 1024  # body and attributes together
 ERROR_ATTRIBUTE = "hermes-error"
+REASON_BYTES = 1_024  # of the attribute and its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
         values = (value.get("StringValue", "").encode() + value.get("BinaryValue", b"") for value in kept.values())
         names = sum(len(name.encode()) + len(value["DataType"]) for name, value in kept.items())
         body = len(message.body.encode("utf-8", "surrogatepass"))
-        return body + names + sum(map(len, values)) + 1_024  # ours and its name
+        return body + names + sum(map(len, values)) + REASON_BYTES
 
     while kept and (len(kept) >= MAX_ATTRIBUTES or size() > MAX_BYTES):
         dropped.append(kept.popitem()[0][:40])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +20,7 @@ from notifications.intake.dead_letters import DeadLetters
 from notifications.intake.letter import Done, Outcome
 from notifications.intake.queue import Queue
 from notifications.intake.received import ERROR_ATTRIBUTE, MAX_BYTES, Received
-from tests.intake.conftest import Sqs
+from tests.intake.conftest import Scene, Sqs
 from tests.proxy import AwsProxy
 from tests.waiting import wait_until
 
@@ -153,6 +155,27 @@ def test_a_letter_is_opened_with_its_body_and_given_back(queues: Sqs, stage: Sta
     assert "acme" not in repr(opened)
 
 
+def test_a_body_that_leaves_no_room_for_a_reason_is_not_said_to_be_given_up(queues: Sqs, stage: Stage) -> None:
+    bury(queues, stage, "x" * MAX_BYTES)
+    (row,) = DeadLetters(stage).look().rows
+    assert (row.is_given_up, row.reason.partition(":")[0]) == (False, "too_large")
+    assert row.reason.endswith("Its body left no room for the reason.")
+
+
+def test_operators_at_once_lose_nothing_and_send_each_letter_once(queues: Sqs, stage: Stage) -> None:
+    letters = {bury(queues, stage, body(data=number)) for number in range(30)}
+    with ThreadPoolExecutor(8) as operators:
+        looks = [operators.submit(DeadLetters(stage).look) for _ in range(8)]
+        for look in looks:
+            assert {row.id for row in look.result().rows} <= letters
+        assert visible(queues, stage.dlq_name) == 30
+        sending = [operators.submit(lambda: outcomes(DeadLetters(stage).send_all())) for _ in range(3)]
+        became = [result.result() for result in sending]
+    assert sorted(letter for each in became for letter in each) == sorted(letters)
+    assert {outcome for each in became for outcome in each.values()} == {Outcome.SENT}
+    assert sorted(json.loads(sent["Body"])["id"] for sent in queues.take(stage.queue_name)) == sorted(letters)
+
+
 @pytest.mark.parametrize(
     "text", ["x" * MAX_BYTES, "\\ud800 \u202e {", "[" * 100_000, '{"room_id": "acme"' + " " * 500_000, "\x7f"]
 )
@@ -259,6 +282,22 @@ def test_a_letter_that_cannot_be_deleted_is_said_to_be_in_both_queues_and_has_on
     proxy.deny()
     assert outcomes(DeadLetters(stage).send_all()) == {letter: Outcome.SENT}
     assert [json.loads(sent["Body"])["id"] for sent in queues.take(stage.queue_name)] == [letter, letter]
+
+
+async def test_a_letter_that_is_in_both_queues_is_in_the_history_once(
+    scene: Scene, make_proxy: Callable[..., AwsProxy]
+) -> None:
+    letter = bury(scene.sqs, scene.stage, body(data="once"))
+    letters = DeadLetters(scene.stage)
+    make_proxy().deny("DeleteMessageBatch")
+    denied = DeadLetters(scene.stage)
+    assert await asyncio.to_thread(lambda: outcomes(denied.send_again([letter]))) == {letter: Outcome.LEFT}
+    assert await asyncio.to_thread(lambda: outcomes(letters.send_again([letter]))) == {letter: Outcome.SENT}
+    carried = 0
+    while carried < 2:
+        carried += await scene.relay.turn()
+    assert await scene.data() == ["once"]
+    assert (scene.held(), scene.sqs.held(scene.stage.dlq_name)) == (0, 0)
 
 
 def test_a_letter_that_somebody_else_has_received_meanwhile_is_said_to_be_left(
