@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import SignIn
-from tests.browser.test_pictures import FOLDER
+from tests.browser.test_pictures import FOLDER, IMAGES
 from tests.processes import Hermes
 from tests.waiting import wait_until
 
@@ -145,3 +145,8 @@ def test_the_dead_letters_as_a_picture(open_admin: OpenAdmin, hermes: Hermes, lo
         picture = Path(FOLDER or tmp_path) / f"{name}{suffix}.png"
         page.screenshot(path=picture)
         assert picture.stat().st_size > 20_000
+
+
+def test_every_picture_of_them_is_there_and_small_enough_for_a_page() -> None:
+    for name in ("dead-letters", "dead-letters-dark", "dead-letter", "dead-letter-dark"):
+        assert 20_000 < (IMAGES / f"{name}.png").stat().st_size < 600_000, name
