@@ -343,14 +343,20 @@ def test_discarding_asks_first_and_is_logged(as_role: Callable[[str], Client], s
 
 
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.fixture
-def proxy(aws: Any, settings: Any) -> Iterator[AwsProxy]:
-    """A proxy before SQS, for the pages and not for the tests."""
+@pytest.fixture(scope="module")
+def _proxy(aws_endpoint: Any) -> Iterator[AwsProxy]:
     proxy = AwsProxy()
-    proxy.start(aws.engine.port)
-    settings.AWS_ENDPOINT_URL = proxy.url
+    proxy.start(aws_endpoint.engine.port)
     yield proxy
     proxy.stop()
+
+
+@pytest.fixture
+def proxy(_proxy: AwsProxy, settings: Any) -> AwsProxy:
+    """A proxy before SQS, for the pages and not for the tests."""
+    _proxy.deny()
+    settings.AWS_ENDPOINT_URL = _proxy.url
+    return _proxy
 
 
 def test_a_letter_that_was_sent_and_not_deleted_is_said_to_be_in_both_queues(

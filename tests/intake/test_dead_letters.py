@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hermes_site.engines import AwsEndpoint
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake import dead_letters, queue
@@ -62,24 +64,35 @@ def fifo(sqs: Sqs, stage: Stage) -> Stage:
     return fifo
 
 
-Calls = list[str]
+class Watching(AwsProxy):
+    """A proxy before SQS for the code and not for the test; it may watch each call."""
+
+    def __init__(self) -> None:
+        self.watcher: Callable[[str, bytes], None] | None = None
+        super().__init__(lambda target, request: self.watcher(target, request) if self.watcher else None)
+
+
+@pytest.fixture(scope="module")
+def _proxy(_engine: AwsEndpoint) -> Iterator[Watching]:
+    """One for all tests: boto3 takes long to make a client, and makes one for each address."""
+    proxy = Watching()
+    proxy.start(_engine.port)
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture
-def make_proxy(queues: Sqs, settings: Any) -> Iterator[Callable[..., AwsProxy]]:
-    """Return a function that puts a proxy before SQS for the code and not for the test; it may watch each call."""
-    proxies: list[AwsProxy] = []
+def make_proxy(queues: Sqs, _proxy: Watching, settings: Any) -> Callable[..., AwsProxy]:
+    """Return a function that puts the proxy before SQS, and a watcher into it."""
+    _proxy.deny()
+    _proxy.watcher = None
 
     def make(watch: Callable[[str, bytes], None] | None = None) -> AwsProxy:
-        proxy = AwsProxy(watch)
-        proxies.append(proxy)
-        proxy.start(queues.engine.port)
-        settings.AWS_ENDPOINT_URL = proxy.url
-        return proxy
+        _proxy.watcher = watch
+        settings.AWS_ENDPOINT_URL = _proxy.url
+        return _proxy
 
-    yield make
-    for proxy in proxies:
-        proxy.stop()
+    return make
 
 
 # ── Looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -415,15 +428,27 @@ ASK: dict[str, Callable[[DeadLetters], Any]] = {
 }
 
 
-@pytest.mark.parametrize("asked", ASK)
-def test_an_sqs_that_does_not_answer_is_unavailable(stage: Stage, settings: Any, nowhere: str, asked: str) -> None:
+def test_an_sqs_that_does_not_answer_is_unavailable(stage: Stage, settings: Any, nowhere: str) -> None:
     settings.AWS_ENDPOINT_URL = nowhere
-    with pytest.raises(QueueUnavailable) as caught:
-        ASK[asked](DeadLetters(stage))
-    assert str(caught.value) == f"Queue '{stage.dlq_name}': could not be counted: EndpointConnectionError"
+    for ask in ASK.values():
+        with pytest.raises(QueueUnavailable) as caught:
+            ask(DeadLetters(stage))
+        assert str(caught.value) == f"Queue '{stage.dlq_name}': could not be counted: EndpointConnectionError"
 
 
-@pytest.mark.parametrize("asked", ["look", "send all"])
+def test_an_sqs_that_hangs_is_waited_for_twice_and_no_longer(
+    stage: Stage, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "READ_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.AWS_ENDPOINT_URL = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(QueueUnavailable, match="could not be counted: ReadTimeoutError"):
+            DeadLetters(stage).look()
+        assert 2 <= time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("asked", ASK)
 def test_a_role_that_may_not_receive_is_told_so(
     queues: Sqs, stage: Stage, make_proxy: Callable[..., AwsProxy], asked: str
 ) -> None:
@@ -461,7 +486,7 @@ def test_an_sqs_that_stops_in_the_middle_of_a_search_gives_back_what_it_had(
             proxies[0].deny(*(["ReceiveMessage"] if watched else []))
             watched.append(target)
 
-    watched: Calls = []
+    watched: list[str] = []
     proxies.append(make_proxy(watch))
     with pytest.raises(QueueUnavailable):
         list(DeadLetters(stage).send_again([*letters, "gone"]))
