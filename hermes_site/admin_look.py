@@ -54,6 +54,11 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "What went wrong",
+                "separator": True,
+                "items": [_page("Dead letters", "unsubscribe", "notifications_deadletter")],
+            },
+            {
                 "title": "Who may be",
                 "separator": True,
                 "items": [

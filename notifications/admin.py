@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from notifications import hermes
+from notifications import admin_dead_letters, hermes  # noqa: F401  registering is importing
 from notifications.access import revocation
 from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter
 from notifications.exceptions import HermesError, Unavailable

@@ -1,4 +1,7 @@
-"""What SQL keeps: rooms and their members (edited in the admin), servers and connections (written by registry)."""
+"""What SQL keeps: rooms and members (edited in the admin), servers and connections (by registry). Dead letters by name.
+
+A dead letter is in SQS, and has a name here for permissions and for the admin's log.
+"""
 
 from __future__ import annotations
 
@@ -107,3 +110,18 @@ class Connection(models.Model):
 
     def __str__(self) -> str:
         return self.connection_id
+
+
+class DeadLetter(models.Model):
+    """A message in a stage's dead-letter queue, of which the admin's permissions and log speak. No table has it."""
+
+    key = models.CharField(primary_key=True, max_length=150, help_text="The stage, a dot, and the SQS MessageId.")
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        permissions = [("redrive", "Can send dead letters again"), ("discard", "Can discard dead letters")]
+
+    def __str__(self) -> str:
+        stage, _, message_id = self.key.partition(".")
+        return f"Dead letter {message_id} in {stage}"

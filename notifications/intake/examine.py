@@ -133,5 +133,5 @@ def _keeping(stage: Stage, there: dict[str, str], dead: dict[str, str]) -> Itera
     if letters:
         yield warn(
             f"{stage.dlq_name} holds dead letters: {letters}",
-            "Look at each one's hermes-error attribute, mend its producer, and send it again or delete it.",
+            "Look at each in the admin, which shows its hermes-error: mend its producer, send it again or discard it.",
         )

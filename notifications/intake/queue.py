@@ -1,4 +1,4 @@
-"""Queue: Amazon SQS, a stage's queue and its dead letters. Used by relay, examine, hermes; speaks through wire.
+"""Queue: Amazon SQS, a stage's queue and its dead letters; speaks through wire. Used by relay, dead_letters, examine.
 
 Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
 """

@@ -11,6 +11,7 @@ from typing import Any
 MAX_ATTRIBUTES = 10  # of a message; the eleventh is refused
 MAX_BYTES = 1024 * 1024  # body and attributes together
 ERROR_ATTRIBUTE = "hermes-error"
+REASON_BYTES = 1_024  # of the attribute and its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Received:
     attributes: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
+def own_attributes(message: Received) -> dict[str, Any]:
+    """Return the attributes that its producer gave a message, as SQS takes them: by name, and without our reason."""
+    return {name: _attribute(value) for name, value in sorted(message.attributes.items()) if name != ERROR_ATTRIBUTE}
+
+
 def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
     """Return a message's attributes with the reason among them, within SQS's limits.
 
@@ -39,14 +45,14 @@ def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:
         message: as received; ten attributes leave no place for ours, so the last by name gives way and is named.
         reason: a short word and a sentence, without the payload.
     """
-    kept = {name: _attribute(value) for name, value in sorted(message.attributes.items()) if name != ERROR_ATTRIBUTE}
+    kept = own_attributes(message)
     dropped: list[str] = []
 
     def size() -> int:
         values = (value.get("StringValue", "").encode() + value.get("BinaryValue", b"") for value in kept.values())
         names = sum(len(name.encode()) + len(value["DataType"]) for name, value in kept.items())
         body = len(message.body.encode("utf-8", "surrogatepass"))
-        return body + names + sum(map(len, values)) + 1_024  # ours and its name
+        return body + names + sum(map(len, values)) + REASON_BYTES
 
     while kept and (len(kept) >= MAX_ATTRIBUTES or size() > MAX_BYTES):
         dropped.append(kept.popitem()[0][:40])

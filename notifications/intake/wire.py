@@ -147,19 +147,23 @@ class Wire:
         return connection
 
 
-def clients() -> tuple[SQSClient, Wire]:
-    """Return this process's clients of SQS: boto3's, and ours for what is asked all day."""
+def clients(answer_seconds: int = 0) -> tuple[SQSClient, Wire]:
+    """Return this process's clients of SQS: boto3's, and ours for what is asked all day.
+
+    Args:
+        answer_seconds: how long an answer may take; by default longer than a long poll, and shorter than the visibility
+            of what a lost answer may have carried.
+    """
     with _MAKING:  # half a second of CPU, for one of those who come at once
-        return _clients_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+        seconds = answer_seconds or settings.HERMES_WAIT_SECONDS + 5
+        return _clients_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION, seconds)
 
 
 @functools.cache
-def _clients_for(endpoint: str | None, region: str) -> tuple[SQSClient, Wire]:
+def _clients_for(endpoint: str | None, region: str, answer_seconds: int) -> tuple[SQSClient, Wire]:
     """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
     core = botocore.session.get_session()
     session = boto3.session.Session(region_name=region, botocore_session=core)
-    # Longer than a long poll, shorter than the visibility of what a lost answer may have carried.
-    answer_seconds = settings.HERMES_WAIT_SECONDS + 5
     config = Config(
         connect_timeout=2,
         read_timeout=answer_seconds,

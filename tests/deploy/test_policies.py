@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+import urllib.parse
 
 from hermes_site.engines import HOST, free_port
 from tests.deploy.cloud import allowed
@@ -16,6 +18,9 @@ from tests.e2e.client import Client
 from tests.e2e.test_admin_actions import choose
 from tests.processes import START_DEADLINE
 from tests.waiting import eventually, wait_until
+
+LETTERS = "/admin/notifications/deadletter/"
+DEAD = "hermes-messageQueue-dead"
 
 
 async def test_a_message_on_the_stack_s_queue_comes_out_of_a_websocket(deployed: Deployment) -> None:
@@ -62,6 +67,28 @@ def another_back_end_sends(deployed: Deployment) -> None:
 def administer(deployed: Deployment) -> None:
     wait_until(lambda: deployed.status("/readyz") == 200, 30, "it is ready")
     choose(deployed, "room", "send_test_message", "globex")
+    look_after_dead_letters(deployed)
+
+
+def look_after_dead_letters(deployed: Deployment) -> None:
+    """One is sent again, mended, and one is discarded."""
+    for number in range(2):
+        deployed.send_body(json.dumps({"user_id": number, "data": "to no room"}))
+    wait_until(lambda: deployed.queued(DEAD) == 2, what="the relay has buried them")
+    cookies = deployed.sign_in("admin")
+    headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+    page = deployed.request("GET", LETTERS, "", headers)[1]
+    mended, discarded = re.findall(r'name="letter" value="([^"]+)"', page)
+    csrf = {"csrfmiddlewaretoken": cookies["csrftoken"]}
+    body = json.dumps({"user_id": 0, "room_id": "globex", "data": "to a room"})
+    headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": deployed.url + LETTERS}
+    for path, form in (
+        (f"{LETTERS}{deployed.stage}.{mended}/change/", {"body": body}),
+        (f"{LETTERS}discard/", {"letter": discarded, "confirmed": "yes"}),
+    ):
+        status, text, _ = deployed.request("POST", path, urllib.parse.urlencode(form | csrf), headers)
+        assert status == 302, (status, text[:500])
+    wait_until(lambda: deployed.queued(DEAD) == 0 == deployed.queued(), what="both are gone")
 
 
 async def an_administrator_takes_authority_back(deployed: Deployment) -> None:

@@ -315,7 +315,10 @@ def test_no_module_but_the_relay_hands_queued_messages_on() -> None:
     users = [
         str(path.relative_to(root)) for path in root.rglob("*.py") if "envelope.decode(" in path.read_text("utf-8")
     ]
-    assert sorted(users) == ["hermes.py", "intake/relay.py"]
+    # The other two judge what is to be sent, and send it to the queue.
+    assert sorted(users) == ["hermes.py", "intake/letter.py", "intake/relay.py"]
+    publishers = [path.name for path in (root / "intake").glob("*.py") if "stream.publish" in path.read_text("utf-8")]
+    assert publishers == ["relay.py"]
 
 
 async def test_a_deep_queue_has_more_pollers_than_one_that_is_empty(
