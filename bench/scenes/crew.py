@@ -117,6 +117,8 @@ class Meter:
             time.monotonic(),
             cpu_seconds(self._contestant.pids),
             cpu_seconds([self._crew.load.child.pid]),
+            cpu_seconds([self._crew.ground.valkey.child.pid]),
+            cpu_seconds([self._crew.ground.aws.child.pid]),
             *core_seconds(SERVER_CORE),
             *core_seconds(OTHER_CORE),
         )
@@ -129,12 +131,14 @@ class Meter:
     def read(self, result: Result, prefix: str = "") -> float:
         """Note what the cores did; return the server's CPU seconds."""
         spent = (now - then for now, then in zip(self._now(), self._began, strict=True))
-        wall, cpu, load, first, stolen, second, stolen_too = spent
+        wall, cpu, load, redis, aws, first, stolen, second, stolen_too = spent
         numbers = {
             "cpu_s": cpu,
             "wall_s": wall,
             "server_core": cpu / wall,
             "load_core": load / wall,
+            "redis_s": redis,
+            "aws_s": aws,
             "other_core": second / wall,
             "strangers": max(0.0, first - cpu) / wall,
             "stolen": (stolen + stolen_too) / wall,

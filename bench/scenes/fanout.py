@@ -1,7 +1,8 @@
 """Fan-out: messages to rooms, and whether every socket got each once and in order. One of the scenes.
 
 Numbers: `per_s` deliveries a second, from the first publish to the last delivery; `cpu_us` the server's CPU for each;
-`p50_ms`, `p99_ms`, `p999_ms` from the publisher's stamp to the client's callback.
+`redis_us` that of Redis for each message; `p50_ms`, `p99_ms`, `p999_ms` from the publisher's stamp to the client's
+callback.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def _measure(crew: Crew, contestant: Contestant, plan: Plan, result: Result, sai
         "per_s": deliveries / took if took > 0 else 0.0,
         "per_core_s": deliveries / cpu,
         "cpu_us": cpu / deliveries * 1e6,
+        "redis_us": result.numbers["redis_s"] / (count * plan.rooms) * 1e6,
         "offered_s": offered,
         "batches": sent["batches"],
         "frame_bytes": report["bytes"],

@@ -1,7 +1,8 @@
 """Relay: a full queue, and one process that empties it. One of the scenes.
 
-Numbers: `per_s` messages a second, from the first one taken to the last one deleted; `cpu_us` the CPU for each. That
-each is in its room's history, once, is checked when the queue is empty.
+Numbers: `per_s` messages a second, from the first one taken to the last one deleted; `cpu_us` the CPU for each, and
+`redis_us` and `sqs_us` what it cost Redis and the SQS endpoint. That each is in its room's history, once, is checked
+when the queue is empty.
 """
 
 from __future__ import annotations
@@ -47,5 +48,7 @@ def relay(crew: Crew, contestant: Contestant, plan: Plan) -> Result:
         "seconds": took,
         "per_s": left / took,
         "cpu_us": cpu / left * 1e6,
+        "redis_us": result.numbers["redis_s"] / left * 1e6,
+        "sqs_us": result.numbers["aws_s"] / left * 1e6,
     }
     return result
