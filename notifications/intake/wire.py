@@ -51,10 +51,11 @@ class Wire:
         self._url: str = client.meta.endpoint_url
         parts = urlsplit(self._url)
         self._path = parts.path or "/"
-        self._host, self._port, self._is_secure = parts.hostname or "", parts.port, parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port
         # As botocore chooses whom to trust.
         bundle = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-        self._trusted = bundle or get_cert_path(True)
+        trusted = bundle or get_cert_path(True)
+        self._tls = ssl.create_default_context(cafile=trusted) if parts.scheme == "https" else None
         self._connect_seconds: float = client.meta.config.connect_timeout
         self._answer_seconds = answer_seconds
         # Between us and SQS stands somebody whom boto3 knows how to speak to.
@@ -132,9 +133,8 @@ class Wire:
 
     def _connect(self) -> HTTPConnection:
         connection: HTTPConnection
-        if self._is_secure:
-            context = ssl.create_default_context(cafile=self._trusted)
-            connection = HTTPSConnection(self._host, self._port, timeout=self._connect_seconds, context=context)
+        if self._tls is not None:
+            connection = HTTPSConnection(self._host, self._port, timeout=self._connect_seconds, context=self._tls)
         else:
             connection = HTTPConnection(self._host, self._port, timeout=self._connect_seconds)
         try:
