@@ -234,7 +234,11 @@ LOGGING = {
         "redact": {"()": "notifications.access.redaction.RedactTokens"},
     },
     "formatters": {
-        "human": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+        "human": {
+            "()": "hermes_site.human_log.HumanFormatter",
+            "format": "{asctime} {levelname:<7} {name}: {message}",
+            "style": "{",
+        },
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "{asctime}{levelname}{name}{message}",

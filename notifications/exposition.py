@@ -12,6 +12,7 @@ import fcntl
 import hmac
 import json
 import logging
+import operator
 import os
 import secrets
 import socketserver
@@ -50,7 +51,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 PROCESSES = Gauge("hermes_processes", "Processes whose numbers are in this answer.")
 PROCESSES.set(1)
-prometheus_client.disable_created_metrics()  # twice the lines, and nothing that Prometheus needs
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the lines, and nothing that Prometheus needs
 
 Sheet = list[dict[str, Any]]
 
@@ -85,7 +86,7 @@ def add_up(sheets: Iterable[Sheet]) -> Sheet:
         name = family["name"]
         families.setdefault(name, family)
         mine = values.setdefault(name, {})
-        both = OTHERWISE.get(name, lambda one, other: one + other)
+        both: Callable[..., float] = OTHERWISE.get(name) or operator.add
         for sample, labels, value in family["samples"]:
             key = (sample, tuple(labels.items()))
             mine[key] = both(mine[key], value) if key in mine else value
@@ -270,7 +271,7 @@ def serve(host: str, port: int, ask: Callable[[], object] = lambda: None) -> int
     """
     if host not in LOOPBACK and not settings.HERMES_METRICS_TOKEN:
         raise PortUnavailable(
-            f"Metrics on {host} could be read by everybody: set HERMES_METRICS_TOKEN, or HERMES_METRICS_HOST to 127.0.0.1."
+            f"Metrics on {host} could be read by everybody: set HERMES_METRICS_TOKEN, or leave HERMES_METRICS_HOST out."
         )
     metrics = prometheus_client.make_wsgi_app(_EVERYBODY)
 
@@ -283,7 +284,8 @@ def serve(host: str, port: int, ask: Callable[[], object] = lambda: None) -> int
             return []
         with contextlib.suppress(Exception):  # what it finds is in the metrics
             ask()
-        return metrics(environ, start_response)
+        answered: Iterable[bytes] = metrics(environ, start_response)
+        return answered
 
     try:
         server = wsgiref.simple_server.make_server(host, port, application, _Server, _Handler)

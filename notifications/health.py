@@ -168,7 +168,7 @@ async def readyz(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer this server's metrics, of all its workers, to who brings ``HERMES_METRICS_TOKEN`` as a bearer token; 404 if there is none.
+    """Answer the metrics of all workers to who brings ``HERMES_METRICS_TOKEN`` as a bearer token; 404 if there is none.
 
     What it needs is asked as for /readyz, so that each outage shows here also where nobody else asks.
 

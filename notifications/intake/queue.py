@@ -22,6 +22,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.received import Received, dead_letter_attributes
+from notifications.stream import trace
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -67,19 +68,10 @@ class Queue:
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=settings.HERMES_WAIT_SECONDS,
                 VisibilityTimeout=settings.HERMES_VISIBILITY_SECONDS,
-                MessageSystemAttributeNames=["MessageGroupId"],
+                MessageSystemAttributeNames=["MessageGroupId", "SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
-        return [
-            Received(
-                id=message["MessageId"],
-                receipt=message["ReceiptHandle"],
-                body=message.get("Body", ""),
-                group=message.get("Attributes", {}).get("MessageGroupId"),
-                attributes=dict(message.get("MessageAttributes", {})),
-            )
-            for message in answer.get("Messages", [])
-        ]
+        return [Received.of(dict(message)) for message in answer.get("Messages", [])]
 
     def delete(self, messages: Sequence[Received]) -> list[Received]:
         """Delete messages that are safely elsewhere.
@@ -153,11 +145,12 @@ class Queue:
             self._client.send_message(QueueUrl=url, **request)
         return True
 
-    def send(self, body: str) -> str:
+    def send(self, body: str, traceparent: str = "") -> str:
         """Put a message on the queue.
 
         Args:
             body: from `envelope.encode`.
+            traceparent: from `trace.parse`; empty for none.
 
         Returns:
             Its MessageId.
@@ -168,6 +161,8 @@ class Queue:
         request: dict[str, Any] = {"MessageBody": body}
         if self.is_fifo:
             request |= _fifo_ids(json.loads(body))
+        if traceparent:
+            request["MessageAttributes"] = {trace.ATTRIBUTE: {"DataType": "String", "StringValue": traceparent}}
         with self._errors("send"):
             answer = self._client.send_message(QueueUrl=self._url(self._stage.queue_name), **request)
         return answer["MessageId"]

@@ -14,6 +14,7 @@ _TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.{0,100})?"
 )
 _SAMPLED = 1
+ATTRIBUTE = "traceparent"  # of an SQS message
 
 
 class Traced(Protocol):
@@ -40,9 +41,12 @@ def parse(text: object) -> str:
     return "-".join(found.groups()[:4])
 
 
-def is_sampled(traceparent: str) -> bool:
-    """Whether who began the trace records it; what `parse` returned."""
-    return bool(int(traceparent[-2:], 16) & _SAMPLED)
+def level(traceparent: str) -> int:
+    """Return at which level a message is logged: INFO if who began its trace records it, else DEBUG.
+
+    So producers choose which messages are worth lines of their own.
+    """
+    return logging.INFO if traceparent and int(traceparent[-2:], 16) & _SAMPLED else logging.DEBUG
 
 
 def fields(traceparent: str) -> dict[str, str]:
@@ -56,8 +60,6 @@ def fields(traceparent: str) -> dict[str, str]:
 def log(logger: logging.Logger, event: str, stage: str, room_id: str, traced: Traced, **more: object) -> None:
     """Log what became of an entry that has a trace, and nothing for others.
 
-    At INFO if who began the trace records it, else at DEBUG: producers choose which messages are worth a line.
-
     Args:
         logger: of the module where it happened.
         event: a word or two.
@@ -66,6 +68,5 @@ def log(logger: logging.Logger, event: str, stage: str, room_id: str, traced: Tr
         more: further fields; never a payload.
     """
     if traced.trace:
-        level = logging.INFO if is_sampled(traced.trace) else logging.DEBUG
         where = {"stage": stage, "room_id": room_id, "message_id": traced.id, "seq": traced.seq}
-        logger.log(level, event, extra={**where, **more, **fields(traced.trace)})
+        logger.log(level(traced.trace), event, extra={**where, **more, **fields(traced.trace)})

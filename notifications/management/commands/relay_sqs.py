@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from notifications import exposition
 from notifications.intake.queue import Queue
 from notifications.intake.relay import GRACE_SECONDS, Relay
 from notifications.stream.history import History
@@ -38,11 +39,23 @@ class Command(BaseCommand):
             help="how long stopping may take: what is not finished by then is given back (default %(default)g)",
         )
 
+        parser.add_argument(
+            "--metrics-port",
+            type=int,
+            default=settings.HERMES_RELAY_METRICS_PORT,
+            help="answers /metrics, on HERMES_METRICS_HOST (default HERMES_RELAY_METRICS_PORT; 0: none)",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
         if not 0 < options["grace_seconds"] <= 3600:
             raise CommandError("--grace-seconds must be more than 0 and at most 3600.")
         stages = [options["stage"]] if options["stage"] else list(settings.HERMES_STAGES)
+        if options["metrics_port"]:
+            try:
+                exposition.serve(settings.HERMES_METRICS_HOST, options["metrics_port"])
+            except exposition.PortUnavailable as error:
+                raise CommandError(str(error)) from error
         is_hung = asyncio.run(self._run(stages, options["pollers"], options["grace_seconds"]))
         self.stdout.write("The relay has stopped.")
         if is_hung:  # a thread that waits for an SQS that hangs would hold the process up beyond the grace period
