@@ -44,6 +44,7 @@ OTHERWISE: dict[str, Callable[..., float]] = {
     "hermes_ready": min,
     "hermes_registry_oldest_seconds": max,
     "process_start_time_seconds": max,
+    "process_open_fds": max,  # of each process, as its limit is
     "process_max_fds": min,
     "python_info": max,
 }

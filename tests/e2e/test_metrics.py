@@ -1,4 +1,4 @@
-"""What real processes answer at `/metrics`, over HTTP: what was done is counted, by all workers, and by nobody twice."""
+"""What real processes answer at `/metrics`, over HTTP: what was done is counted, by all workers, and once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_joins_ends_and_refusals_are_counted_by_their_reason(measured: Mea
     before = await asyncio.to_thread(measured.samples)
     async with Client(hermes, "alice") as alice:
         await alice.hello()
-    async with Client(hermes, token="no token") as stranger:
+    async with Client(hermes, token="nonsense") as stranger:
         await stranger.until(lambda: stranger.close_codes)
 
     async def counted() -> bool:
