@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from notifications.access.refusals import OF_HANDSHAKES, OF_TOKENS, REFUSALS
 from notifications.sockets.protocol import Close
 from notifications.stream.entry import Entry
 from notifications.stream.position import Lost, Resume
@@ -34,12 +35,15 @@ OTHER = "other"
 FANOUT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 END_TO_END_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
+# A counter that is not there cannot be seen to rise.
 for _status in ("fresh", "recovered", "lost", "live"):
     JOINS.labels(_status)
 for _code in (*_CODES.values(), OTHER):
     CLOSES.labels(_code)
 for _lost in Lost:
     LOST.labels(_lost.value)
+for _reason in (*OF_TOKENS, *OF_HANDSHAKES):
+    REFUSALS.labels(_reason)
 
 
 class Times:

@@ -12,6 +12,7 @@ import pytest
 from hermes_site.children import ChildProcess
 from hermes_site.engines import HOST, free_port
 from tests.processes import START_DEADLINE, Hermes
+from tests.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def measured(make_hermes: Callable[..., Hermes]) -> Iterator[Measured]:
     )
     try:
         own.start()
+        wait_until(lambda: own.status("/metrics", f"http://{HOST}:{relay_port}") == 401, START_DEADLINE)
         yield Measured(own, port, relay_port)
     finally:
         own.stop()

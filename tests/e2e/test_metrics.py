@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
 from contextlib import AsyncExitStack
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from hermes_site.engines import HOST, free_port
+from tests.deploy.conftest import need
+from tests.documents import first_words, names, read, rows, section
 from tests.e2e.client import Client
 from tests.e2e.conftest import METRICS_TOKEN, Measured
 from tests.e2e.test_workers import children_of, workers_of
 from tests.processes import START_DEADLINE
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 INFO = {"type": "info", "data": "hello"}
 
@@ -157,3 +163,70 @@ def rise(before: dict[str, float], after: dict[str, float], name: str, **labels:
 
 def test_the_token_is_in_no_log(measured: Measured) -> None:
     assert METRICS_TOKEN not in measured.hermes.log_text()
+
+
+# ── What is documented is what is answered ───────────────────────────────────────────────────────────────────────────
+DOCUMENT = "docs/metrics.md"
+# None of them has a value for each user, room, message or connection.
+LABELS = {"by", "code", "outcome", "part", "reason", "stage", "status", "step", "store"}
+
+
+def test_every_metric_is_documented_with_its_type_and_labels_and_no_other(measured: Measured) -> None:
+    measured.hermes.send_body("[]")  # so that there is a dead letter
+    wait_until(lambda: any(name.startswith("hermes_relay_dead_letters") for name in measured.relay()))
+    wait_until(lambda: any(name.startswith("hermes_ready") for name in measured.samples()))
+    assert exported(measured.text()) == documented("## The server")
+    assert exported(measured.text(measured.relay_port)) == documented("## The relay")
+
+
+def test_no_label_grows_with_users_or_rooms(measured: Measured) -> None:
+    for port in (measured.port, measured.relay_port):
+        families = exported(measured.text(port))
+        assert {label for _, labels in families.values() for label in labels} <= LABELS
+        text = measured.text(port)
+        assert "acme" not in text
+        assert "alice" not in text
+
+
+def test_every_label_value_that_the_code_can_give_is_there_from_the_start(measured: Measured) -> None:
+    reasons = {part for name in measured.samples() for part in re.findall(r'refusals_total\{reason="(\w+)"', name)}
+    assert reasons == {*first_words("TokenRefused"), *first_words("REFUSALS.labels"), "unknown_stage"}
+
+
+def test_the_metric_of_each_alert_is_answered(measured: Measured) -> None:
+    there = {name.partition("{")[0] for name in {**measured.samples(), **measured.relay()}}
+    rules = re.findall(r"expr: (.*?)\n        \w+:", read("deploy/prometheus/hermes.rules.yml"), flags=re.DOTALL)
+    wanted = {name for rule in rules for name in re.findall(r"\b(?:hermes|process)_\w+", rule)}
+    assert len(wanted) > 15
+    assert wanted - there == set()
+
+
+def test_prometheus_own_tool_finds_nothing_wrong_with_what_is_answered(measured: Measured) -> None:
+    need("promtool")
+    for port in (measured.port, measured.relay_port):
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"], input=measured.text(port), capture_output=True, text=True
+        )
+        ours = [line for line in checked.stderr.splitlines() if line.startswith("hermes_")]
+        assert (checked.returncode, ours) == (0, []), checked.stderr
+
+
+def exported(text: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return the metrics of ours that have a value, each with its type and labels."""
+    return {
+        family.name + "_total" * (family.type == "counter"): (
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels) - {"le"},
+        )
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("hermes_") and family.samples
+    }
+
+
+def documented(heading: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return the metrics of a table of the document."""
+    return {
+        names(metric)[0]: (kind, frozenset(names(labels.partition(":")[0])))
+        for metric, kind, labels, meaning in rows(section(DOCUMENT, heading))
+        if meaning.endswith(".")
+    }

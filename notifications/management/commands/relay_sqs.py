@@ -51,24 +51,27 @@ class Command(BaseCommand):
         if not 0 < options["grace_seconds"] <= 3600:
             raise CommandError("--grace-seconds must be more than 0 and at most 3600.")
         stages = [options["stage"]] if options["stage"] else list(settings.HERMES_STAGES)
-        if options["metrics_port"]:
-            try:
-                exposition.serve(settings.HERMES_METRICS_HOST, options["metrics_port"])
-            except exposition.PortUnavailable as error:
-                raise CommandError(str(error)) from error
-        is_hung = asyncio.run(self._run(stages, options["pollers"], options["grace_seconds"]))
+        try:
+            is_hung = asyncio.run(
+                self._run(stages, options["pollers"], options["grace_seconds"], options["metrics_port"])
+            )
+        except exposition.PortUnavailable as error:
+            raise CommandError(str(error)) from error
         self.stdout.write("The relay has stopped.")
         if is_hung:  # a thread that waits for an SQS that hangs would hold the process up beyond the grace period
             self.stdout.flush()
             os._exit(0)
 
-    async def _run(self, stages: list[str], pollers: int, grace: float) -> bool:
+    async def _run(self, stages: list[str], pollers: int, grace: float, metrics_port: int) -> bool:
         history = History()
         publisher = Publisher(history)
         relays = [
             Relay(name, Queue(settings.HERMES_STAGES[name]), publisher, pollers=pollers, grace_seconds=grace)
             for name in stages
         ]
+
+        if metrics_port:  # only now there is something to say
+            exposition.serve(settings.HERMES_METRICS_HOST, metrics_port)
 
         def stop() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
