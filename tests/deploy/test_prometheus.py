@@ -1,0 +1,76 @@
+"""`deploy/prometheus`: Prometheus takes it, and each alert fires on its fault and is silent in a healthy hour."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import need
+from tests.documents import ROOT, names, read, rows, section
+
+FOLDER = ROOT / "deploy/prometheus"
+RULES, PLAYED = "deploy/prometheus/hermes.rules.yml", "deploy/prometheus/hermes.rules.test.yml"
+ALERTS = re.findall(r"- alert: (\w+)", read(RULES))
+
+
+def promtool(*arguments: str, folder: Path = FOLDER) -> subprocess.CompletedProcess[str]:
+    """Run Prometheus's own tool."""
+    need("promtool")
+    return subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_prometheus_takes_the_rules_and_the_configuration() -> None:
+    for arguments in (("rules", "hermes.rules.yml"), ("config", "--syntax-only", "prometheus.yml")):
+        checked = promtool("check", *arguments)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_alert_fires_on_its_fault_and_all_are_silent_in_a_healthy_hour() -> None:
+    played = promtool("test", "rules", "hermes.rules.test.yml")
+    assert played.returncode == 0, played.stdout + played.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_has_a_fault_that_is_played_and_is_not_yet_there_before_it(alert: str) -> None:
+    (played,) = re.findall(rf"  - name: {alert}\n(.*?)(?=\n\n|\Z)", read(PLAYED), flags=re.DOTALL)
+    assert re.search(rf"alertname: {alert}\n        eval_time: \w+\n        exp_alerts: \[\]\n", played)
+    assert re.search(
+        rf"alertname: {alert}\n        eval_time: \w+\n        exp_alerts:\n          - exp_labels", played
+    )
+
+
+def test_the_healthy_hour_has_every_metric_that_an_alert_looks_at() -> None:
+    healthy = read(PLAYED).partition("promql_expr_test")[0]
+    rules = re.findall(r"expr: (.*?)\n        \w+:", read(RULES), flags=re.DOTALL)
+    wanted = {name for rule in rules for name in re.findall(r"\b(?:up|(?:hermes|process)_\w+)(?=[ {\[)]|$)", rule)}
+    assert wanted == set(re.findall(r"series: '(\w+){", healthy))
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_a_healthy_hour_would_not_be_silent_if_an_alert_fired_at_nothing(alert: str, tmp_path: Path) -> None:
+    """An alert whose bound is turned round fires in the healthy hour, so the silence says something."""
+    rules, played = read(RULES), read(PLAYED)
+    start = rules.index(f"- alert: {alert}\n")
+    end = rules.find("      - alert: ", start)
+    rule = rules[start : end if end > 0 else None]
+    turned = re.sub(r"expr: .*?(?=\n        (?:for|labels):)", "expr: up >= 0", rule, flags=re.DOTALL)
+    (tmp_path / "hermes.rules.yml").write_text(rules.replace(rule, turned), encoding="utf-8")
+    (tmp_path / "hermes.rules.test.yml").write_text(played.partition("\n\n  - name: HermesDown")[0] + "\n", "utf-8")
+    done = promtool("test", "rules", "hermes.rules.test.yml", folder=tmp_path)
+    assert done.returncode == 1
+    assert f'alertname="{alert}"' in done.stdout + done.stderr
+
+
+def test_every_alert_has_its_cure_in_the_document_and_no_other() -> None:
+    table = {names(cells[0])[0]: cells for cells in rows(section("docs/metrics.md", "## Alerts"))}
+    assert list(table) == ALERTS
+    assert all(cure.endswith(".") for _, _, cure in table.values())
+
+
+def test_the_ports_that_prometheus_asks_are_those_of_the_units() -> None:
+    scraped = re.findall(r"targets: \[127\.0\.0\.1:(\d+)\]", read("deploy/prometheus/prometheus.yml"))
+    assert "--port 8000" in read("deploy/systemd/hermes-web.service")
+    assert scraped == ["8000", re.findall(r"HERMES_RELAY_METRICS_PORT=(\d+)", read("deploy/hermes.env"))[0]]
