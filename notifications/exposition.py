@@ -118,8 +118,10 @@ class Folder:
 
     def close(self) -> None:
         """Write it for the last time, and let others count this process as gone."""
-        self.keep()
-        self._alive.close()
+        try:
+            self.keep()
+        finally:
+            self._alive.close()
 
 
 def all_of(path: Path) -> Sheet:

@@ -1,11 +1,10 @@
-"""Sheets of several workers become one answer, whoever has ended meanwhile; and a port of its own is not for everybody."""
+"""Sheets of several workers become one answer, whoever has ended; and a port of its own is not for everybody."""
 
 from __future__ import annotations
 
 import fcntl
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -250,4 +249,3 @@ def test_a_port_that_is_taken_stops_the_process_with_a_sentence(arguments: list[
         port = taken.getsockname()[1]
         with pytest.raises(CommandError, match=f"Cannot listen on {HOST}:{port} for metrics: Address already in use"):
             call_command(*arguments, "--metrics-port", str(port))
-    assert exposition.FOLDER_VARIABLE not in os.environ

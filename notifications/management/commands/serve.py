@@ -73,11 +73,11 @@ class Command(BaseCommand):
             timeout_worker_healthcheck=WORKER_SECONDS,
             timeout_graceful_shutdown=int(options["drain_seconds"]) + STOP_GRACE_SECONDS,
         )
+        self._open_metrics(options["metrics_port"], options["workers"])
         try:
             listener = listening_socket(options["host"], options["port"])
         except OSError as error:
             raise CommandError(f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}.") from error
-        self._open_metrics(options["metrics_port"], options["workers"])
         # uvloop accepts one connection in a turn of the loop and socket: ten thousand would be ten thousand turns.
         listeners = [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
         host, port = listener.getsockname()[:2]
