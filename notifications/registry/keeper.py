@@ -103,8 +103,6 @@ class Keeper:
     def add(self, life: Life) -> None:
         """Remember what is to be written. Never blocks, never raises."""
         self._pending.add(life)
-        if self._waiting_since is None:
-            self._waiting_since = time.monotonic()
         self._wake.set()
 
     async def run(self) -> None:
@@ -183,7 +181,10 @@ class Keeper:
             logger.info("%s: closed what %d dead server(s) had left open", self._store.name, buried)
 
     async def _flush(self) -> None:
-        begun, lives = time.monotonic(), self._pending.take(FLUSH_LIVES)
+        begun = time.monotonic()
+        if self._waiting_since is None and len(self._pending):
+            self._waiting_since = begun
+        lives = self._pending.take(FLUSH_LIVES)
         is_all = not len(self._pending)
         if lives:
             try:

@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import prometheus_client
 import pytest
 
 from notifications.access import token_store
 from notifications.sockets.server import WebSocket
+from notifications.sockets.vitals import Tally
 from notifications.stream.message import Message
 from tests.sockets.scene import Serving
 from tests.waiting import eventually
@@ -153,6 +155,27 @@ async def test_entries_that_come_together_are_one_write_to_each_socket_and_no_by
     await eventually(
         lambda: [page.received - start for page, start in zip(room.pages, before, strict=True)] == [size] * 20
     )
+
+
+@pytest.mark.parametrize("sockets", [1, 40])
+async def test_what_is_measured_costs_the_same_however_many_hear_it(
+    serving: Serving, room: Room, monkeypatch: pytest.MonkeyPatch, sockets: int
+) -> None:
+    await room.fill(sockets)
+    hub = await serving.hubs.running()
+    calls: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments, **more: (calls.update([name]), real(*arguments, **more))[1])
+
+    for owner, name in ((Tally, "written"), (Tally, "delivered"), (prometheus_client.Counter, "labels")):
+        count(owner, name)
+    count(prometheus_client.Counter, "inc")
+    messages = [Message(f"m{number}", 42, "acme", '"' + "x" * 100 + '"') for number in range(10)]
+    await hub.publisher.publish("development", messages)
+    await eventually(lambda: all(page.received > 1_000 for page in room.pages))
+    assert calls == {"written": 1, "delivered": 1}
 
 
 async def test_what_is_addressed_to_one_member_is_written_to_that_member_only(
