@@ -15,6 +15,7 @@ import logging
 import operator
 import os
 import secrets
+import socket
 import socketserver
 import threading
 import time
@@ -37,6 +38,7 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 FOLDER_VARIABLE = "HERMES_SERVE_METRICS_FOLDER"  # set by `serve` for the workers that it spawns
 SHEET_SECONDS = 1.0  # how old a worker's numbers may be
 ASK_SECONDS = 10.0  # between two looks of a worker at what it needs; a scrape asks one of them only
+STOP_SECONDS = 5.0  # for a look that has begun, and the last sheet
 CLIENT_SECONDS = 5.0  # for a client of the port to send its request
 COUNTED = ("counter", "histogram", "summary")  # what outlives its process
 # Gauges that a sum would make nonsense of: one process that lacks something is what is to be seen.
@@ -185,10 +187,10 @@ class Keeping:
             self._thread.start()
 
     def stop(self) -> None:
-        """Write the last sheet; waits for it, so not for an event loop."""
+        """Write the last sheet; waits for it, so not for an event loop, and not for ever."""
         self._ending.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         asked_at = float("-inf")
@@ -250,6 +252,10 @@ class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
     daemon_threads = True
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Handler(wsgiref.simple_server.WSGIRequestHandler):
     timeout = CLIENT_SECONDS
 
@@ -291,7 +297,9 @@ def serve(host: str, port: int, ask: Callable[[], object] = lambda: None) -> int
         return answered
 
     try:
-        server = wsgiref.simple_server.make_server(host, port, application, _Server, _Handler)
+        server = wsgiref.simple_server.make_server(
+            host, port, application, _Server6 if ":" in host else _Server, _Handler
+        )
     except OSError as error:
         raise PortUnavailable(f"Cannot listen on {host}:{port} for metrics: {error.strerror or error}.") from error
     threading.Thread(target=server.serve_forever, name="hermes-metrics-port", daemon=True).start()
