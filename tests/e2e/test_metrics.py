@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections import Counter
 from contextlib import AsyncExitStack
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,7 +18,7 @@ from tests.documents import first_words, names, read, rows, section
 from tests.e2e.client import Client
 from tests.e2e.conftest import METRICS_TOKEN, Measured
 from tests.e2e.test_workers import children_of, workers_of
-from tests.processes import START_DEADLINE
+from tests.processes import START_DEADLINE, Hermes
 from tests.waiting import eventually, wait_until
 
 INFO = {"type": "info", "data": "hello"}
@@ -125,13 +126,14 @@ async def test_the_workers_of_a_server_are_added_up_and_who_dies_takes_no_count_
                 workers = await workers_of(hermes, members)
             assert len(workers) == 2
             count = len(members)
-            await eventually(lambda: is_so(sums(metrics_port), (2, count, count)))
+            await eventually(lambda: is_so(sums(metrics_port), (2, count, count)), 30)
             for _ in range(8):  # whoever answers
                 assert await sums(port) == (2, count, count)
             died = workers.pop()
+            held = await connections_of(hermes, members)
             os.kill(died, signal.SIGKILL)
-            await eventually(lambda: sum(bool(member.close_codes) for member in members) > 0)
-            gone = sum(bool(member.close_codes) for member in members)
+            await eventually(lambda: sum(bool(member.close_codes) for member in members) == held[died])
+            gone = held[died]
             assert 0 < gone < count
             await eventually(lambda: len(children_of(server.pid) - {died}) == 2, 30, "it has a successor")
             await eventually(lambda: is_so(sums(metrics_port), (2, count - gone, count)), 30)
@@ -142,6 +144,13 @@ async def test_the_workers_of_a_server_are_added_up_and_who_dies_takes_no_count_
     finally:
         server.kill()
         del hermes.processes["measured-workers"]
+
+
+async def connections_of(hermes: Hermes, members: list[Client]) -> Counter[int]:
+    """Return how many of these connections each process has."""
+    ids = {(await member.hello())["connection_id"] for member in members}
+    found = [item for item in await asyncio.to_thread(hermes.items) if item["connection_id"]["S"] in ids]
+    return Counter(int(item["server_id"]["S"].rsplit("-", 2)[1]) for item in found)
 
 
 async def both(measured: Measured) -> tuple[dict[str, float], dict[str, float]]:

@@ -92,7 +92,10 @@ async def test_a_malformed_traceparent_is_ignored_and_its_message_delivered(meas
         (line,) = of(measured, "relay", message_id=name)
         assert "trace_id" not in line
         assert not of(measured, "server", message_id=name)
-    assert measured.hermes.dead_letters() == []
+    dead = {
+        json.loads(letter["Body"])["id"] for letter in measured.hermes.dead_letters() if "payload-" in letter["Body"]
+    }
+    assert dead == set()
 
 
 async def test_a_refused_message_s_line_names_its_trace_and_its_dead_letter_keeps_it(measured: Measured) -> None:
