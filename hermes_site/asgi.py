@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from channels.routing import ProtocolTypeRouter
@@ -10,6 +11,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hermes_site.settings")
 django_application = get_asgi_application()  # before the imports below: it fills Django's app registry
 
+from notifications import health  # noqa: E402
 from notifications.access.origins import Receive, Scope, Send  # noqa: E402
 from notifications.routing import websocket_application  # noqa: E402
 from notifications.sockets.hub import HubOfLoop  # noqa: E402
@@ -23,9 +25,11 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         event = await receive()
         if event["type"] == "lifespan.startup":
             await hubs.running()
+            health.keeping().start()
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
             await hubs.stop()
+            await asyncio.to_thread(health.keeping().stop)
             await send({"type": "lifespan.shutdown.complete"})
             return
 

@@ -217,6 +217,10 @@ HERMES_CLOSED_ROWS_DAYS = env.integer("HERMES_CLOSED_ROWS_DAYS", 30, minimum=1)
 
 # ── Health and the admin ─────────────────────────────────────────────────────────────────────────────────────────────
 HERMES_METRICS_TOKEN = env.text("HERMES_METRICS_TOKEN")
+# Two ports, because a host's server and its relay read the same environment.
+HERMES_METRICS_HOST = env.text("HERMES_METRICS_HOST", "127.0.0.1")
+HERMES_METRICS_PORT = env.integer("HERMES_METRICS_PORT", 0, maximum=65535)
+HERMES_RELAY_METRICS_PORT = env.integer("HERMES_RELAY_METRICS_PORT", 0, maximum=65535)
 
 # ── Logs: one line an event; no token, secret or payload ─────────────────────────────────────────────────────────────
 HERMES_LOG_FORMAT = env.choice("HERMES_LOG_FORMAT", "human", ("human", "json"))
@@ -229,7 +233,11 @@ LOGGING = {
         "redact": {"()": "notifications.access.redaction.RedactTokens"},
     },
     "formatters": {
-        "human": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+        "human": {
+            "()": "hermes_site.human_log.HumanFormatter",
+            "format": "{asctime} {levelname:<7} {name}: {message}",
+            "style": "{",
+        },
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "{asctime}{levelname}{name}{message}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hmac
 import logging
 import threading
 import time
@@ -12,14 +11,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-import prometheus_client
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import Counter, Gauge
 
-from notifications import doctor
+from notifications import doctor, exposition
 from notifications.exceptions import HermesError
 from notifications.sockets import ear
 
@@ -141,6 +139,17 @@ def readiness() -> Readiness:
     return Readiness(probes)
 
 
+def look() -> None:
+    """Ask all that Hermes needs, so that the metrics say what answers; waits for it."""
+    readiness().report().result(2 * DEADLINE_SECONDS)
+
+
+@functools.cache
+def keeping() -> exposition.Keeping:
+    """Return who keeps this worker's metrics for the others."""
+    return exposition.Keeping(look)
+
+
 @require_safe
 @never_cache
 async def healthz(request: HttpRequest) -> HttpResponse:
@@ -159,16 +168,15 @@ async def readyz(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer this process's metrics to who brings ``HERMES_METRICS_TOKEN`` as a bearer token; 404 if there is none.
+    """Answer the metrics of all workers to who brings ``HERMES_METRICS_TOKEN`` as a bearer token; 404 if there is none.
 
     What it needs is asked as for /readyz, so that each outage shows here also where nobody else asks.
 
     Never open to loopback alone: behind a reverse proxy on this host, everybody comes from there.
     """
-    token: str = settings.HERMES_METRICS_TOKEN
-    if not token:
+    if not settings.HERMES_METRICS_TOKEN:
         return HttpResponse(status=404)
-    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode()):
+    if not exposition.is_permitted(request.headers.get("Authorization", "")):
         return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
     await asyncio.wrap_future(readiness().report())
-    return HttpResponse(prometheus_client.generate_latest(), content_type=prometheus_client.CONTENT_TYPE_LATEST)
+    return HttpResponse(await asyncio.to_thread(keeping().answer), content_type=exposition.CONTENT_TYPE)

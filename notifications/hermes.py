@@ -12,6 +12,7 @@ from django.db import transaction
 from notifications.conf import Stage
 from notifications.intake import envelope
 from notifications.intake.queue import Queue
+from notifications.stream import trace
 
 SYSTEM_USER = "hermes"  # a message that no user has caused is from here
 
@@ -24,6 +25,7 @@ def notify(
     *,
     user: str | int | None = None,
     stage: str | None = None,
+    traceparent: str | None = None,
 ) -> None:
     """Put a message on the queue once the current transaction has committed; at once where there is none.
 
@@ -36,6 +38,7 @@ def notify(
         id: the idempotency key: whatever is sent with it again within an hour is dropped. By default a new one.
         user: who it is from.
         stage: by default the first.
+        traceparent: W3C's, of what has caused it: logs of relay and servers name its trace; a malformed one is ignored.
 
     Raises:
         MessageRefused: it could never be delivered.
@@ -51,8 +54,8 @@ def notify(
     key = uuid.uuid4().hex if id is None else id
     body = envelope.encode(SYSTEM_USER if user is None else user, room, data, to=addressees, id=key)
     envelope.decode(body, key, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES)
-    transaction.on_commit(lambda: _send(chosen, body))
+    transaction.on_commit(lambda: _send(chosen, body, trace.parse(traceparent)))
 
 
-def _send(stage: Stage, body: str) -> None:
-    Queue(stage).send(body)
+def _send(stage: Stage, body: str, traceparent: str) -> None:
+    Queue(stage).send(body, traceparent)

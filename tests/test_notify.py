@@ -16,6 +16,7 @@ from notifications.exceptions import MessageRefused, QueueUnavailable
 from tests.conftest import Aws
 
 Queued = Callable[..., list[dict[str, Any]]]
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
@@ -116,3 +117,22 @@ def test_without_sqs_it_says_so(settings: Any) -> None:
     settings.AWS_ENDPOINT_URL = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(QueueUnavailable, match="could not send"):
         hermes.notify("acme", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (TRACEPARENT, {"DataType": "String", "StringValue": TRACEPARENT}),
+        ("nonsense", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_traceparent_goes_along_as_an_attribute_and_a_malformed_one_is_ignored(
+    aws: Aws, stage: Stage, given: str | None, sent: dict[str, str] | None
+) -> None:
+    hermes.notify("acme", 1, traceparent=given)
+    url = aws.sqs.get_queue_url(QueueName=stage.queue_name)["QueueUrl"]
+    (message,) = aws.sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"])["Messages"]
+    assert message.get("MessageAttributes", {}).get("traceparent") == sent

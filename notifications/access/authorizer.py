@@ -24,6 +24,7 @@ from django.conf import settings
 from notifications.access import token_store, tokens
 from notifications.access.origins import Application, Receive, Scope, Send
 from notifications.access.recall import Batches, Flights, Recent
+from notifications.access.refusals import REFUSALS
 from notifications.access.standing import NOTHING, ROW_SECONDS, Standing, Standings, tag_of
 from notifications.access.token_store import Row
 from notifications.access.verdicts import Verdicts
@@ -307,6 +308,7 @@ def credentials(scope: Scope) -> str:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, code: int, reason: str) -> None:
+    REFUSALS.labels(reason.replace(" ", "_")).inc()
     await receive()  # websocket.connect
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if scope["hermes.v1"] else None})
     await send({"type": "websocket.close", "code": code, "reason": reason})

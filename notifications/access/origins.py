@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from notifications.access.refusals import REFUSALS
+
 logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
@@ -78,5 +80,6 @@ class OriginGuard:
             await self._application(scope, receive, send)
             return
         logger.info("A handshake was refused: its Origin is not in HERMES_ALLOWED_ORIGINS.")
+        REFUSALS.labels("origin").inc()
         await receive()  # websocket.connect
         await send({"type": "websocket.close", "code": 4403})  # before accepting, both servers turn it into HTTP 403

@@ -10,7 +10,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from notifications.access import token_store
 from notifications.access.recall import Flights, Recent
@@ -21,6 +21,7 @@ WAITING = 1_000  # joins that may wait for a thread; more are told to come back
 BCRYPT_NICE = 5  # a third of the loop's share of a core that both want: who is connected must not feel who comes
 
 BCRYPT = Counter("hermes_bcrypt", "Digests held against a bcrypt hash.")
+BCRYPT_WAITING = Gauge("hermes_bcrypt_waiting", "Joins that wait for bcrypt, or have its thread.")
 
 
 class Verdicts:
@@ -32,6 +33,7 @@ class Verdicts:
         # A member's many tabs come back at once: one computes the verdict.
         self._checking: Flights[bool] = Flights()
         self._waiting = 0
+        BCRYPT_WAITING.set_function(lambda: self._waiting)
         # Two: bcrypt releases the GIL, and the loop's own core must not be what waits for it.
         self._bcrypt = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hermes-bcrypt", initializer=_give_way)
 

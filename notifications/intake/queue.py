@@ -5,7 +5,6 @@ Synchronous: the relay calls it in its bounded threads. boto3's clients are thre
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import logging
@@ -20,6 +19,7 @@ from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.received import Received, dead_letter_attributes
 from notifications.intake.wire import clients
+from notifications.stream import trace
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +62,10 @@ class Queue:
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=settings.HERMES_WAIT_SECONDS,
                 VisibilityTimeout=settings.HERMES_VISIBILITY_SECONDS,
-                MessageSystemAttributeNames=["MessageGroupId"],
+                MessageSystemAttributeNames=["MessageGroupId", "SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
-        return [
-            Received(
-                id=message["MessageId"],
-                receipt=message["ReceiptHandle"],
-                body=message.get("Body", ""),
-                group=message.get("Attributes", {}).get("MessageGroupId"),
-                attributes={name: _attribute(each) for name, each in message.get("MessageAttributes", {}).items()},
-            )
-            for message in answer.get("Messages", [])
-        ]
+        return [Received.of(message) for message in answer.get("Messages", [])]
 
     def delete(self, messages: Sequence[Received]) -> list[Received]:
         """Delete messages that are safely elsewhere.
@@ -150,11 +141,12 @@ class Queue:
             self._client.send_message(QueueUrl=url, **request)
         return True
 
-    def send(self, body: str) -> str:
+    def send(self, body: str, traceparent: str = "") -> str:
         """Put a message on the queue.
 
         Args:
             body: from `envelope.encode`.
+            traceparent: from `trace.parse`; empty for none.
 
         Returns:
             Its MessageId.
@@ -165,6 +157,8 @@ class Queue:
         request: dict[str, Any] = {"MessageBody": body}
         if self.is_fifo:
             request |= _fifo_ids(json.loads(body))
+        if traceparent:
+            request["MessageAttributes"] = {trace.ATTRIBUTE: {"DataType": "String", "StringValue": traceparent}}
         with self._errors("send"):
             answer = self._client.send_message(QueueUrl=self._url(self._stage.queue_name), **request)
         return answer["MessageId"]
@@ -282,13 +276,6 @@ def date(stage: Stage) -> str:
         except ClientError as error:
             answer = error.response
         return str(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date", ""))
-
-
-def _attribute(spoken: dict[str, Any]) -> dict[str, Any]:
-    """Return a message attribute as boto3 has it: on the wire bytes are Base64."""
-    if "BinaryValue" in spoken:
-        return {**spoken, "BinaryValue": base64.b64decode(spoken["BinaryValue"])}
-    return spoken
 
 
 def _fifo_ids(fields: dict[str, Any]) -> dict[str, str]:

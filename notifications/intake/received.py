@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from notifications.stream import trace
+
 MAX_ATTRIBUTES = 10  # of a message; the eleventh is refused
 MAX_BYTES = 1024 * 1024  # body and attributes together
 ERROR_ATTRIBUTE = "hermes-error"
@@ -24,6 +26,7 @@ class Received:
         body: the text; never logged.
         group: its MessageGroupId, where it has one.
         attributes: its message attributes, as boto3 gives them.
+        sent_at: unix milliseconds at which SQS took it; 0 if it does not say.
     """
 
     id: str
@@ -31,6 +34,26 @@ class Received:
     body: str = field(repr=False)
     group: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict, repr=False)
+    sent_at: int = 0
+
+    @classmethod
+    def of(cls, message: dict[str, Any]) -> Received:
+        """Read a message as boto3 gives it."""
+        system = message.get("Attributes", {})
+        sent_at = system.get("SentTimestamp", "")
+        return cls(
+            id=message["MessageId"],
+            receipt=message["ReceiptHandle"],
+            body=message.get("Body", ""),
+            group=system.get("MessageGroupId"),
+            attributes=dict(message.get("MessageAttributes", {})),
+            sent_at=int(sent_at) if sent_at.isdecimal() else 0,
+        )
+
+    @property
+    def trace(self) -> str:
+        """Its `traceparent`; empty where it has none, or a malformed one, which is ignored."""
+        return trace.parse(self.attributes.get(trace.ATTRIBUTE, {}).get("StringValue"))
 
 
 def own_attributes(message: Received) -> dict[str, Any]:

@@ -11,19 +11,21 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from django.conf import settings
 
 from notifications.exceptions import HistoryUnavailable, MessageRefused, QueueUnavailable
-from notifications.intake import envelope
+from notifications.intake import envelope, vitals
 from notifications.intake.hold import Complaints, Hold
+from notifications.intake.lines import Line, lines
 from notifications.intake.queue import BATCH, Queue
 from notifications.intake.received import Received
+from notifications.intake.vitals import Vitals
+from notifications.stream import trace
 from notifications.stream.message import Message
 from notifications.stream.publish import PROBE, Publisher
 
@@ -40,39 +42,6 @@ STEADY_POLLERS = 2
 DEEP = BATCH // 2  # messages in one answer of SQS, which often gives less than a batch though more wait
 STOPPED_GROUP_SECONDS = 10  # at once, its redelivery would burn its receive count in moments
 _T = TypeVar("_T")
-
-
-@dataclass(eq=False, slots=True)
-class Line:
-    """Messages that go to the histories one after another.
-
-    Args:
-        rest: those that are not there yet.
-        refusals: how often Redis has refused the first of them while it took others.
-    """
-
-    rest: deque[tuple[Received, Message]]
-    refusals: int = 0
-
-    @property
-    def received(self) -> list[Received]:
-        """What SQS calls the rest."""
-        return [received for received, _ in self.rest]
-
-
-def lines(accepted: Sequence[tuple[Received, Message]], *, is_fifo: bool) -> list[Line]:
-    """Part a batch into lines.
-
-    Args:
-        accepted: in the order received.
-        is_fifo: whether a group means order; on a standard queue each message stands alone, whatever its group.
-    """
-    if not is_fifo:
-        return [Line(deque([pair])) for pair in accepted]
-    groups: dict[str | None, Line] = {}
-    for pair in accepted:
-        groups.setdefault(pair[0].group, Line(deque())).rest.append(pair)
-    return list(groups.values())
 
 
 class Relay:
@@ -107,6 +76,7 @@ class Relay:
         self._threads = ThreadPoolExecutor(max_workers=pollers + 2, thread_name_prefix="hermes-sqs")
         self.complaints = Complaints()
         self._hold = Hold(queue, self._in_thread, self.complaints)
+        self._vitals = Vitals(stage, lambda: len(self._hold))
 
     @property
     def is_hung(self) -> bool:
@@ -154,6 +124,7 @@ class Relay:
             QueueUnavailable: SQS does not answer, or refuses.
         """
         received = await self._in_thread(self._queue.receive)
+        self._vitals.received(len(received))
         if not received:
             return 0
         self._hold.take(received)
@@ -184,13 +155,15 @@ class Relay:
                 elif not came and not self._stopping.is_set():
                     self._deep.clear()
             except QueueUnavailable as error:
+                self._vitals.retried(vitals.RECEIVE)
                 self.complaints.make("queue", "%s; trying again with back-off.", error)
                 await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     def _decode(self, message: Received) -> Message | MessageRefused:
         try:
-            return envelope.decode(message.body, message.id, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES)
+            decoded = envelope.decode(message.body, message.id, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES)
+            return replace(decoded, sent_at=message.sent_at, trace=message.trace)
         except MessageRefused as refusal:
             return refusal
 
@@ -214,7 +187,7 @@ class Relay:
                     waiting.remove(line)
                     await self._stop_line(line)
             if waiting and (self._stopping.is_set() or time.monotonic() > deadline):
-                await self._hold.give_back([message for line in waiting for message in line.received])
+                await self._give_back([message for line in waiting for message in line.received])
                 await self._until_redis_answers()
                 break
             if waiting:
@@ -233,9 +206,11 @@ class Relay:
         for line, result in zip(waiting, results, strict=True):
             if isinstance(result, HistoryUnavailable):
                 refused.append(line)
+                self._vitals.retried(vitals.APPEND)
                 self.complaints.make("history", "%s; what is in flight is kept and tried again.", result)
             else:
-                done.append(line.rest.popleft()[0])
+                done.append(line.rest[0][0])
+                self._vitals.placed(*line.rest.popleft(), result)
                 line.refusals = 0
         return refused
 
@@ -246,9 +221,13 @@ class Relay:
         overtake another; in the end the redrive policy has what is refused.
         """
         if self._queue.is_fifo:
-            await self._hold.give_back(line.received, after_seconds=STOPPED_GROUP_SECONDS)
+            await self._give_back(line.received, after_seconds=STOPPED_GROUP_SECONDS)
         else:
             self._hold.drop(line.received)
+
+    async def _give_back(self, messages: Sequence[Received], *, after_seconds: int = 0) -> None:
+        self._vitals.settled(vitals.GIVEN_BACK, len(messages))
+        await self._hold.give_back(messages, after_seconds=after_seconds)
 
     async def _let_go(self) -> None:
         """Give back what could not be finished within the grace period."""
@@ -257,6 +236,7 @@ class Relay:
         logger.warning("%d messages were not finished within the grace period and are given back.", len(self._hold))
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
+                self._vitals.settled(vitals.GIVEN_BACK, len(self._hold))
                 await self._hold.give_back()
         except TimeoutError:
             logger.warning("SQS does not answer; they come back when their visibility ends.")
@@ -275,15 +255,18 @@ class Relay:
 
     async def _bury(self, message: Received, refusal: MessageRefused) -> bool:
         """Put a refused message into the dead-letter queue; returns whether it may be deleted."""
-        logger.warning("Message %s was refused: %s", message.id, refusal)
+        fields = {"stage": self._stage, "message_id": message.id, **trace.fields(message.trace)}
+        logger.warning("Message %s was refused: %s", message.id, refusal, extra={**fields, "reason": refusal.code})
         try:
             if await self._in_thread(self._queue.dead_letter, message, refusal):
+                self._vitals.buried(refusal.code)
                 return True
             self.complaints.make(
                 "dlq", "There is no dead-letter queue; refused messages are left to the redrive policy."
             )
         except QueueUnavailable as error:
-            logger.warning("Message %s stays in the queue: %s", message.id, error)
+            logger.warning("Message %s stays in the queue: %s", message.id, error, extra=fields)
+        self._vitals.settled(vitals.REFUSED)
         return False
 
     async def _delete(self, done: Sequence[Received]) -> None:
@@ -296,6 +279,7 @@ class Relay:
                 self.complaints.make("delete", "%s; it will come again and be recognised.", error)
             if not rest:
                 return
+            self._vitals.retried(vitals.DELETE)
             await self._pause(random.uniform(0, FIRST_BACKOFF * 2**attempt))  # noqa: S311  jitter, not a secret
 
     async def _pause(self, seconds: float) -> None:

@@ -6,6 +6,7 @@ region, credentials, signature and the meaning of errors stay botocore's; what i
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
@@ -72,7 +73,7 @@ class Wire:
             arguments: as boto3's client takes them, none of them bytes.
 
         Returns:
-            What SQS answers.
+            What SQS answers, as boto3's client gives it.
 
         Raises:
             ClientError: SQS refuses.
@@ -96,7 +97,7 @@ class Wire:
         SigV4Auth(credentials, "sqs", self._client.meta.region_name).add_auth(request)
         status, headers, body = self._exchange(request)
         if status < 300:
-            return json.loads(body) if body else {}
+            return _with_bytes(json.loads(body)) if body else {}
         model = self._client.meta.service_model.operation_model(operation)
         refusal = self._parser.parse({"status_code": status, "headers": headers, "body": body}, model.output_shape)
         error = refusal.get("Error", {})
@@ -145,6 +146,15 @@ class Wire:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from error
         connection.sock.settimeout(self._answer_seconds)
         return connection
+
+
+def _with_bytes(answer: dict[str, Any]) -> dict[str, Any]:
+    """Decode the bytes in a message's attributes: on the wire they are Base64."""
+    for message in answer.get("Messages", ()):
+        for attribute in message.get("MessageAttributes", {}).values():
+            if "BinaryValue" in attribute:
+                attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
+    return answer
 
 
 def clients(answer_seconds: int = 0) -> tuple[SQSClient, Wire]:

@@ -27,6 +27,7 @@ RETRY_CAP_SECONDS = 5.0
 LOG_SECONDS = 60.0
 
 PENDING = Gauge("hermes_registry_pending", "Connections whose newest state is still to be written.", ["store"])
+OLDEST = Gauge("hermes_registry_oldest_seconds", "For how long, at most, one of those has waited.", ["store"])
 FAILURES = Counter("hermes_registry_failures", "Turns in which a store did not answer, or not whole.", ["store"])
 DROPPED = Counter("hermes_registry_dropped", "Closed connections given up unwritten in an outage.", ["store"])
 REAPED = Counter("hermes_registry_reaped", "Dead servers whose connections this process closed.", ["store"])
@@ -89,6 +90,10 @@ class Keeper:
         self._doubtful_until = float("-inf")
         self._logged_at = float("-inf")
         self._dropped = 0
+        self._waiting_since: float | None = None
+        OLDEST.labels(store.name).set_function(self._oldest_seconds)
+        for counter in (FAILURES, DROPPED, REAPED):
+            counter.labels(store.name)  # a counter that is not there cannot be seen to rise
 
     @property
     def pending(self) -> int:
@@ -176,7 +181,11 @@ class Keeper:
             logger.info("%s: closed what %d dead server(s) had left open", self._store.name, buried)
 
     async def _flush(self) -> None:
+        begun = time.monotonic()
+        if self._waiting_since is None and len(self._pending):
+            self._waiting_since = begun
         lives = self._pending.take(FLUSH_LIVES)
+        is_all = not len(self._pending)
         if lives:
             try:
                 unwritten = await self._call(self._store.write, lives)
@@ -187,6 +196,8 @@ class Keeper:
             self._pending.put_back(unwritten)
             if unwritten:
                 raise NotWritten(f"{len(unwritten)} of {len(lives)} not written")
+        if is_all:
+            self._waiting_since = begun if len(self._pending) else None
         PENDING.labels(self._store.name).set(len(self._pending))
 
     async def _reconcile(self) -> None:
@@ -217,6 +228,10 @@ class Keeper:
                 len(self._pending),
                 self._pending.dropped,
             )
+
+    def _oldest_seconds(self) -> float:
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _idle_seconds(self) -> float:
         return max(0.0, min(self._renew_at, self._reconcile_at, self._prune_at) - time.monotonic())

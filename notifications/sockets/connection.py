@@ -14,6 +14,7 @@ from notifications.registry.connections import ConnectionRecord
 from notifications.sockets import protocol
 from notifications.sockets.outbound import Batch, Outbound
 from notifications.sockets.protocol import Close
+from notifications.sockets.vitals import TALLY
 from notifications.stream.position import Position
 
 OVERDRAFT = 100  # frames that a client may send beyond its bucket before it is closed
@@ -77,6 +78,11 @@ class Connection:
         )
 
     @property
+    def fields(self) -> dict[str, str]:
+        """What a log line says of it."""
+        return {"stage": self.grant.stage, "room_id": self.grant.room_id, "connection_id": self.id}
+
+    @property
     def is_closing(self) -> bool:
         """Whether Hermes has decided to close it; nothing is delivered to it any more."""
         return self.close_code is not None
@@ -84,12 +90,12 @@ class Connection:
     def control(self, text: bytes) -> None:
         """Send a control frame, if it speaks hermes.v1."""
         if self.speaks_v1 and not self.is_closing:
-            self.outbound.write(Batch([text]))
+            self._write(text)
 
     def error(self, code: str, message: str, ref: str = "") -> None:
         """Send an `error` frame; the article's clients get these too."""
         if not self.is_closing:
-            self.outbound.write(Batch([protocol.error(code, message, ref)]))
+            self._write(protocol.error(code, message, ref))
 
     def close(self, code: Close, reason: str) -> None:
         """Close it; the first reason counts."""
@@ -101,6 +107,11 @@ class Connection:
         """Remember why its outbound gave up."""
         if not self.is_closing:
             self.close_code = int(code)
+            TALLY.slow_cuts += code == Close.SLOW
+
+    def _write(self, text: bytes) -> None:
+        self.outbound.write(Batch([text]))
+        TALLY.written(0, len(text))
 
     def may_speak(self, now: float) -> bool:
         """Whether a frame of this client is heard: a bucket of `HERMES_CLIENT_BURST`, filled at `HERMES_CLIENT_RATE`.

@@ -19,6 +19,7 @@ from django.conf import settings
 
 from notifications.access import rooms
 from notifications.access.authorizer import SUBPROTOCOL
+from notifications.access.refusals import REFUSALS
 from notifications.exceptions import ClientError, HistoryUnavailable, TokenRefused, Unavailable
 from notifications.sockets import protocol
 from notifications.sockets.connection import Connection
@@ -100,15 +101,18 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def _join(self, hub: Hub, connection: Connection, scope: dict[str, Any]) -> None:
         if hub.is_draining:
+            REFUSALS.labels("draining").inc()
             connection.close(Close.DRAINING, "draining")
             return
         position, malformed = _position(scope)
         try:
             await hub.join(connection, position, malformed=malformed)
         except TooManyConnections:
+            REFUSALS.labels("too_many").inc()
             connection.close(Close.TOO_MANY, "too many connections")
         except Unavailable as error:
-            logger.warning("A join has to wait: %s", error)
+            REFUSALS.labels("unavailable").inc()
+            logger.warning("A join has to wait: %s", error, extra=connection.fields)
             connection.close(Close.UNAVAILABLE, "unavailable")
 
     async def obey(self, text: str | None) -> None:
@@ -134,10 +138,10 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         except ClientError as error:
             connection.error(error.code, error.message, error.ref or ref)
         except Unavailable as error:
-            logger.warning("A client's frame could not be obeyed: %s", error)
+            logger.warning("A client's frame could not be obeyed: %s", error, extra=connection.fields)
             connection.error("unavailable", "That is not possible right now; try again.", ref)
         except Exception:
-            logger.exception("A client's frame could not be obeyed; its connection is closed.")
+            logger.exception("A client's frame could not be obeyed; its connection is closed.", extra=connection.fields)
             connection.close(Close.UNAVAILABLE, "unavailable")
 
     async def _send_message(self, hub: Hub, connection: Connection, data: str, ref: str) -> None:

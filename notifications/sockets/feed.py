@@ -5,19 +5,23 @@ No I/O: `take` judges what arrives and says whether the history must be asked; `
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from django.conf import settings
 
 from notifications.sockets import protocol
+from notifications.sockets.backlog import Backlog
 from notifications.sockets.connection import Connection
-from notifications.sockets.outbound import Batch
 from notifications.sockets.ring import Ring
+from notifications.sockets.vitals import LOST, TALLY
+from notifications.stream import trace
 from notifications.stream.entry import Entry
 from notifications.stream.position import Lost, Position, Resume, resume
 from notifications.stream.replies import Page
+
+logger = logging.getLogger(__name__)
 
 
 class Feed:
@@ -28,7 +32,7 @@ class Feed:
         head: the history's position when the room was opened here.
     """
 
-    __slots__ = ("_lined_up", "_reached", "by_user", "connections", "is_whole", "pending", "ring", "room_id", "stage")
+    __slots__ = ("_backlog", "_since", "by_user", "connections", "is_whole", "pending", "ring", "room_id", "stage")
 
     # Whether it stays open while it has no connections.
     is_kept = False
@@ -39,9 +43,8 @@ class Feed:
         self.connections: set[Connection] = set()
         self.by_user: dict[str, set[Connection]] = {}
         self.pending: list[Entry] = []
-        # What is to be written, to whom; in front, to how many of them it has been.
-        self._lined_up: deque[tuple[list[Connection], Batch]] = deque()
-        self._reached = 0
+        self._backlog = Backlog()
+        self._since = 0.0  # when the first of those pending came, in monotonic seconds
         self.ring = _ring(head)
         # Whether the ring reaches back to the oldest entry retained, as far as its size allows.
         self.is_whole = False
@@ -80,6 +83,7 @@ class Feed:
                 return False
             if entry.seq == self.head.seq + 1 and entry.prev == self.head.id:
                 self._queue(entry)
+                TALLY.hinted += 1
             elif entry.seq > self.head.seq or self.contradicts(entry.position):
                 return False
         return head_seq <= self.head.seq
@@ -112,7 +116,7 @@ class Feed:
                 if self.contradicts(entry.position):
                     return False
             elif entry.seq == self.head.seq + 1 and entry.prev == self.head.id:
-                self._queue(entry)
+                self._find([entry])
             else:
                 return False
         return True
@@ -139,8 +143,7 @@ class Feed:
         self.ring = _ring(start)
         self.is_whole = False
         self.tell("lost", reason, lost_from, lost_to, start)
-        for entry in entries:
-            self._queue(entry)
+        self._find(entries)
 
     def resume(self, position: Position | None) -> Resume | None:
         """Decide how a client goes on, if the ring can.
@@ -207,7 +210,7 @@ class Feed:
     @property
     def is_busy(self) -> bool:
         """Whether something is to be written."""
-        return bool(self.pending or self._lined_up)
+        return bool(self.pending or self._backlog)
 
     def flush(self) -> None:
         """Write all that is to be written, now."""
@@ -227,20 +230,11 @@ class Feed:
         """
         count = 0
         while count < most:
-            if not self._lined_up:
+            if not self._backlog:
                 self.prepare()
-                if not self._lined_up:
+                if not self._backlog:
                     break
-            connections, batch = self._lined_up[0]
-            some = connections[self._reached : self._reached + most - count]
-            for connection in some:
-                if connection.close_code is None:
-                    connection.outbound.write(batch)
-            count += len(some)
-            self._reached += len(some)
-            if self._reached >= len(connections):
-                self._lined_up.popleft()
-                self._reached = 0
+            count += self._backlog.write(most - count)
         return count
 
     def prepare(self) -> None:
@@ -254,23 +248,32 @@ class Feed:
             return
         now = time.time()
         entries = [entry for entry in entries if entry.expires_at is None or now < entry.expires_at]
-        public = [entry.frame for entry in entries if entry.to is None]
+        public = [entry for entry in entries if entry.to is None]
         addressed = {user for entry in entries if entry.to is not None for user in entry.to} & self.by_user.keys()
+        line_up, since = self._backlog.add_entries, self._since
         for user in addressed:
-            self.line_up(self.by_user[user], [entry.frame for entry in entries if entry.visible_to(user, now)])
+            line_up(self.by_user[user], [entry for entry in entries if entry.visible_to(user, now)], since)
         if addressed:
-            self.line_up([c for c in self.connections if c.user not in addressed], public)
+            line_up([c for c in self.connections if c.user not in addressed], public, since)
         else:
-            self.line_up(self.connections, public)
+            line_up(self.connections, public, since)
+        for entry in entries:
+            trace.log(logger, "delivered", self.stage, self.room_id, entry, connections=len(self.connections))
 
     def line_up(self, connections: Iterable[Connection], texts: Sequence[bytes]) -> None:
         """Have texts written to connections, behind what is lined up already."""
-        if texts and (some := list(connections)):
-            self._lined_up.append((some, Batch(texts)))
+        self._backlog.add(connections, texts)
 
     def _queue(self, entry: Entry) -> None:
+        if not self.pending:
+            self._since = time.monotonic()
         self.ring.append(entry)
         self.pending.append(entry)
+
+    def _find(self, entries: Sequence[Entry]) -> None:
+        TALLY.found += len(entries)
+        for entry in entries:
+            self._queue(entry)
 
     def contradicts(self, position: Position) -> bool:
         """Whether this feed knows another id at a position's seq."""
@@ -285,11 +288,11 @@ class Feed:
             page.oldest - 1,
             page.entries[0].prev if page.entries else page.head.id if page.head else "",
         )
+        TALLY.gaps += 1
         self.tell("gap", Lost.TRIMMED, self.head.seq + 1, page.oldest - 1, start)
         self.ring = _ring(start)
         self.is_whole = False
-        for entry in page.entries:
-            self._queue(entry)
+        self._find(page.entries)
 
     def tell(self, kind: str, reason: Lost, first: int, last: int, position: Position) -> None:
         """Tell every connection that entries could not be delivered, before the next one is.
@@ -298,6 +301,8 @@ class Feed:
             kind, reason, first, last, position: as `protocol.missing` takes them.
         """
         told = [connection for connection in self.connections if connection.speaks_v1]
+        if kind == "lost":
+            LOST.labels(reason.value).inc(len(told))
         self.line_up(told, [protocol.missing(kind, reason, first, last, position)])
 
 

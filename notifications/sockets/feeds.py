@@ -12,6 +12,7 @@ from typing import Any
 
 from notifications.exceptions import HistoryUnavailable
 from notifications.sockets.feed import Feed
+from notifications.sockets.vitals import TALLY
 from notifications.stream import keys
 from notifications.stream.history import History
 from notifications.stream.position import Position
@@ -227,7 +228,7 @@ class Feeds:
                 self.mark(feed)
         except HistoryUnavailable as error:
             self._lacking.add(feed)
-            logger.warning("Room %r: %s", feed.room_id, error)
+            logger.warning("Room %r: %s", feed.room_id, error, extra={"stage": feed.stage, "room_id": feed.room_id})
             return False
         except Exception:
             self._lacking.add(feed)
@@ -237,6 +238,7 @@ class Feeds:
 
     async def _read(self, feed: Feed) -> None:
         asked_at = feed.head
+        TALLY.fills += 1
         page = await self._history.read(feed.stage, feed.room_id, asked_at.seq)
         if not feed.adopt(page, asked_at):
             await self._history.open(feed.stage, feed.room_id)

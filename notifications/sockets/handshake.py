@@ -21,6 +21,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from notifications.access.authorizer import SUBPROTOCOL
+from notifications.access.refusals import REFUSALS
 from notifications.sockets.asgi import Asgi
 from notifications.sockets.gate import Gate
 from notifications.sockets.protocol import Close, close_frame
@@ -169,11 +170,13 @@ class Handshake(asyncio.Protocol):
 
     def send_away(self) -> None:
         """Too many come at once: come back."""
+        REFUSALS.labels("busy").inc()
         self._refuse(Close.UNAVAILABLE, "unavailable")
 
     def shutdown(self) -> None:
         """The process stops."""
         self._gate.leave(self)
+        REFUSALS.labels("draining").inc()
         self._refuse(Close.DRAINING, "draining")
 
     def _refuse(self, code: Close, reason: str) -> None:

@@ -135,12 +135,14 @@ class Hub:
         else:
             how = feed.resume(position) or Resume(after=feed.ring.before.seq, lost=Lost.UNAVAILABLE)
         if connection.speaks_v1:
-            self._greet(connection, feed, how)
+            how = self._greet(connection, feed, how)
         feed.add(connection)
         self._connections.add(connection)
         self._wheel.add(connection)
         self._crowd.add(connection)
         self.registry.opened(connection.record)
+        vitals.joined(how if connection.speaks_v1 else None)
+        logger.debug("joined", extra=connection.fields)
 
     def leave(self, connection: Connection, code: int | None) -> None:
         """Forget a connection; a second time does nothing.
@@ -156,7 +158,10 @@ class Hub:
         feed = self._feed_of(connection)
         if feed is not None:  # the time-keeper closes empty feeds a little later: a reload comes right back
             feed.remove(connection)
-        self.registry.closed(connection.id, connection.close_code if connection.is_closing else code)
+        code = connection.close_code if connection.is_closing else code
+        self.registry.closed(connection.id, code)
+        vitals.closed(code)
+        logger.debug("left", extra={**connection.fields, "code": code})
 
     async def recent(self, connection: Connection, limit: int) -> list[bytes]:
         """Return the texts of the last entries of a connection's room that its member may see, oldest first.
@@ -179,7 +184,7 @@ class Hub:
     def _feed_of(self, connection: Connection) -> Feed | None:
         return self._feeds.get((connection.grant.stage, connection.grant.room_id))
 
-    def _greet(self, connection: Connection, feed: Feed, how: Resume) -> None:
+    def _greet(self, connection: Connection, feed: Feed, how: Resume) -> Resume:
         how, start, texts = feed.replay(how, connection.user)
         greeting = protocol.hello(
             how,
@@ -193,7 +198,10 @@ class Hub:
         )
         # The last entries may have been for others: the ping takes this member to the room's position all the same.
         end = [] if start == feed.head else [protocol.control("ping", protocol.place(feed.head))]
-        connection.outbound.write(Batch([greeting, *texts, *end]))
+        batch = Batch([greeting, *texts, *end])
+        connection.outbound.write(batch)
+        vitals.TALLY.written(len(texts), batch.size)
+        return how
 
     async def _receive(self, listening: asyncio.Event) -> None:
         """Take hints from the channel layer, for ever."""

@@ -17,6 +17,7 @@ from autobahn.exception import Disconnected
 from django.conf import settings
 
 from notifications.sockets.protocol import PING_FRAME, Close, text_frame
+from notifications.stream.entry import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,17 @@ class Batch:
 
     Args:
         texts: frames' texts, UTF-8, in order.
+        entries: those among them, for what is measured.
+        since: when the first of them came, in monotonic seconds.
     """
 
-    __slots__ = ("_wire", "texts")
+    __slots__ = ("_wire", "entries", "since", "size", "texts")
 
-    def __init__(self, texts: Sequence[bytes]) -> None:
+    def __init__(self, texts: Sequence[bytes], entries: Sequence[Entry] = (), since: float = 0.0) -> None:
         self.texts = texts
+        self.entries = entries
+        self.since = since
+        self.size = sum(map(len, texts))  # bytes
         self._wire: bytes | None = None
 
     @property
@@ -180,7 +186,7 @@ class QueuedOutbound:
             self._cut()
             return
         self._queue.extend(batch.texts)
-        self._bytes += sum(map(len, batch.texts))
+        self._bytes += batch.size
         self._wake.set()
 
     def ping(self) -> None:

@@ -4,6 +4,7 @@
 -- KEYS  1 head   2 log   3 once   4 activity
 -- ARGV  1 id   2 frame head   3 to (JSON or '')   4 expires_at or ''   5 an epoch for a new life   6 entries to keep
 --       7 ms to keep them   8 ms to remember the id   9 ms to keep the head   10 length of the activity stream   11 room
+--       12 ms at which SQS took it or ''   13 traceparent or ''
 -- Returns {status: 'new' | 'dup' | 'open', epoch, seq, id of the entry before (of the last one for 'open'), ms of a new one}
 local head = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'id')
 local epoch, seq, prev = head[1], tonumber(head[2] or '0'), head[3] or ''
@@ -30,7 +31,8 @@ end
 
 local function add()
   return redis.pcall('XADD', KEYS[2], 'MAXLEN', '=', ARGV[6], string.format('%.0f-0', seq + 1),
-    'id', ARGV[1], 'prev', prev, 'frame', ARGV[2], 'to', ARGV[3], 'expires', ARGV[4], 'at', string.format('%.0f', now_ms))
+    'id', ARGV[1], 'prev', prev, 'frame', ARGV[2], 'to', ARGV[3], 'expires', ARGV[4], 'at', string.format('%.0f', now_ms),
+    'sent', ARGV[12], 'trace', ARGV[13])
 end
 local added = add()
 if type(added) == 'table' and added.err then

@@ -27,6 +27,7 @@ class Entry:
         to: the members who may see it; ``None`` means the whole room.
         expires_at: unix seconds after which nobody gets it.
         at: unix milliseconds, by Redis's clock, at which it was appended.
+        sent_at, trace: the message's; no browser sees them.
     """
 
     epoch: str
@@ -37,6 +38,8 @@ class Entry:
     to: frozenset[str] | None = None
     expires_at: int | None = None
     at: int = 0
+    sent_at: int = 0
+    trace: str = ""
 
     @property
     def position(self) -> Position:
@@ -93,12 +96,17 @@ def to_hint(stage: str, room_id: str, entries: Sequence[Entry], head_seq: int) -
             (e.epoch, e.seq, e.id, e.prev, e.frame, None if e.to is None else sorted(e.to), e.expires_at, e.at)
             for e in entries
         ],
+        # Beside the entries and not in them: hubs of earlier releases read entries of eight fields.
+        "origins": [(e.sent_at, e.trace) for e in entries],
     }
 
 
 def from_hint(hint: Mapping[str, Any]) -> list[Entry]:
     """Read the entries of a hint; the inverse of `to_hint`."""
+    entries = hint["entries"]
     return [
-        Entry(epoch, seq, id_, prev, frame_, None if to is None else frozenset(to), expires_at, at)
-        for epoch, seq, id_, prev, frame_, to, expires_at, at in hint["entries"]
+        Entry(epoch, seq, id_, prev, frame_, None if to is None else frozenset(to), expires_at, at, *origin)
+        for (epoch, seq, id_, prev, frame_, to, expires_at, at), origin in zip(
+            entries, hint.get("origins") or [()] * len(entries), strict=True
+        )
     ]

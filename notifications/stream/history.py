@@ -80,7 +80,8 @@ class History:
                 results.append(Appended(seq, None))
                 continue
             to = None if message.to is None else frozenset(message.to)
-            entry = Entry(epoch, seq, message.id, prev, frame(head, epoch, seq), to, message.expires_at, int(reply[4]))
+            text, origin = frame(head, epoch, seq), (message.sent_at, message.trace)
+            entry = Entry(epoch, seq, message.id, prev, text, to, message.expires_at, int(reply[4]), *origin)
             results.append(Appended(seq, entry))
         return results
 
@@ -244,6 +245,8 @@ def script_arguments(stage: str, message: Message | None, head: bytes, room_id: 
         max(HEAD_SECONDS, 2 * settings.HERMES_HISTORY_SECONDS) * 1000,
         ACTIVITY_LENGTH,
         room_id,
+        message.sent_at or "" if message else "",
+        message.trace if message else "",
     )
 
 

@@ -35,6 +35,8 @@ class Message:
         data: the payload as JSON text, encoded once for history and wire.
         to: the members who may see it, as strings; ``None`` means the whole room.
         expires_at: unix seconds after which nobody gets it; ``None`` means never.
+        sent_at: unix milliseconds at which SQS took it, by SQS's clock; 0 where it did not come by SQS.
+        trace: its `traceparent`, from `trace.parse`; empty for none.
     """
 
     id: str
@@ -43,6 +45,8 @@ class Message:
     data: str
     to: tuple[str, ...] | None = None
     expires_at: int | None = None
+    sent_at: int = 0
+    trace: str = ""
 
 
 def load_json(text: str) -> Any:

@@ -18,6 +18,7 @@ import redis
 from channels.layers import get_channel_layer
 
 from notifications.exceptions import HistoryUnavailable
+from notifications.stream import trace
 from notifications.stream.entry import Entry, to_hint
 from notifications.stream.history import History
 from notifications.stream.keys import group_name
@@ -128,6 +129,7 @@ class Publisher:
             heads[message.room_id] = max(result.seq, heads.get(message.room_id, 0))
             if result.entry is not None:
                 entries[message.room_id].append(result.entry)
+                trace.log(logger, "appended", stage, message.room_id, result.entry)
         await self._hint(stage, entries, heads)
         return results
 

@@ -82,4 +82,6 @@ def to_entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
         frozenset(json.loads(to)) if to else None,
         int(expires) if expires else None,
         int(fields[b"at"]),
+        int(fields.get(b"sent") or 0),  # entries of earlier releases have neither
+        fields.get(b"trace", b"").decode(),
     )

@@ -152,3 +152,11 @@ def test_arguments_that_do_not_fit_hit_nobody_but_the_log(log: Log, arguments: t
 def test_every_handler_of_the_settings_redacts() -> None:
     assert all("redact" in handler["filters"] for handler in settings.LOGGING["handlers"].values())
     assert all(not logger.get("handlers") for logger in settings.LOGGING["loggers"].values())
+
+
+def test_an_id_that_is_a_token_is_redacted_where_lines_name_ids(log: Log) -> None:
+    """A client picks a room's name and a message's id, and may put anything there."""
+    log.logger.info("joined", extra={"stage": "development", "room_id": TOKEN, "message_id": f"hermes.token.{TOKEN}"})
+    assert TOKEN not in log.text
+    assert "development" in log.text
+    assert log.text.count("[redacted]") == 2

@@ -18,6 +18,7 @@ from typing import Any, Self
 import jmespath
 
 from hermes_site.children import ChildProcess
+from hermes_site.engines import free_port
 from tests.deploy import manual
 from tests.deploy.cloud import ROOT, Cloud, Pair, Stack
 from tests.processes import PASSWORD, START_DEADLINE, Hermes
@@ -62,6 +63,7 @@ class Deployment(Hermes):
         self.calls: dict[str, set[Pair]] = {role: set() for role in ROLES}
         self.proxies = {role: AwsProxy(functools.partial(self._note, role)) for role in ROLES}
         self.certificates: Path | None = None
+        self.relay_metrics_port = free_port()
         self._noting = threading.Lock()
 
     def _note(self, role: str, target: str, body: bytes) -> None:
@@ -147,6 +149,8 @@ class Deployment(Hermes):
             # So that a crash is dealt with, and a relay stops, within seconds.
             "HERMES_LEASE_SECONDS": "3",
             "HERMES_WAIT_SECONDS": "1",
+            # A test's own, as the server's is: others may run beside it.
+            "HERMES_RELAY_METRICS_PORT": str(self.relay_metrics_port),
         }
 
     # ── Where this Hermes differs from the tests' others ─────────────────────────────────────────────────────────────

@@ -161,7 +161,9 @@ def test_the_service_says_how_it_is(deployed: Deployment) -> None:
 
     assert json.loads(ask("/healthz")) == {"status": "alive"}
     wait_until(lambda: json.loads(ask("/readyz"))["status"] == "ready", 30, "it is ready")
-    assert "hermes_ready{" in ask("/metrics")
+    assert "hermes_ready{" in ask("8000/metrics")
+    relay = manual.command("Health", ":9465/metrics").replace(":9465", f":{deployed.relay_metrics_port}")
+    assert "hermes_relay_answered_timestamp_seconds{" in deployed.run(relay)
 
 
 async def test_the_jwt_secret_is_rotated_by_its_steps_and_nobody_is_refused(deployed: Deployment) -> None:

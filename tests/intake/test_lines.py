@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from notifications.conf import Stage
 from notifications.intake import queue
 from notifications.intake import relay as module
+from notifications.intake.lines import lines
 from notifications.intake.received import Received
-from notifications.intake.relay import lines
 from notifications.stream import keys
 from notifications.stream.message import Message
 from tests.intake.conftest import Scene

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from notifications.registry.keeper import DROPPED, FAILURES, Keeper
+from notifications.registry.keeper import DROPPED, FAILURES, OLDEST, Keeper
 from notifications.registry.records import ConnectionRecord, Life, Pending
 from tests.registry.conftest import Join
 from tests.waiting import eventually
@@ -221,3 +221,26 @@ async def test_what_an_endless_outage_drops_is_counted(keep: Make, join: Join) -
     task = asyncio.create_task(keeper.run())
     await eventually(lambda: DROPPED.labels("scripted")._value.get() == before + 3)
     task.cancel()
+
+
+def oldest() -> float:
+    (sample,) = [each for each in OLDEST.collect()[0].samples if each.labels["store"] == "scripted"]
+    return sample.value
+
+
+async def test_for_how_long_one_has_waited_grows_in_an_outage_and_is_nothing_after_it(keep: Make, join: Join) -> None:
+    store = Scripted(failing={"write"})
+    keeper = keep(store)
+    assert oldest() == 0
+    keeper.add(Life(join()))
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            await keeper.turn()
+        keeper.add(Life(join()))
+    first = oldest()
+    assert first > 0
+    await asyncio.sleep(0)
+    assert oldest() > first
+    store.failing.clear()
+    await keeper.turn()
+    assert oldest() == 0

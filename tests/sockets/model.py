@@ -30,6 +30,9 @@ class Clock:
     def time(self) -> float:
         return self.now
 
+    def monotonic(self) -> float:
+        return self.now
+
 
 class Room:
     """One room's history as append.lua keeps it, and everything that ever was in it."""

@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import prometheus_client
 import pytest
 
 from notifications.access import token_store
 from notifications.sockets.server import WebSocket
+from notifications.sockets.vitals import Tally
 from notifications.stream.message import Message
 from tests.sockets.scene import Serving
 from tests.waiting import eventually
@@ -28,6 +30,7 @@ REQUEST = (
     "Sec-WebSocket-Protocol: hermes.v1, hermes.token.{token}\r\n\r\n"
 )
 ENTRIES = 50
+JOINS = 15  # fewer than HERMES_CONNECTIONS_PER_USER allows
 LOOKS = 4  # of the follower, in a second
 # For one socket to which nothing is sent, with its client in the same process; what the kernel and an event
 # loop in C keep comes on top. Measured: 31 objects and 9.2 kB.
@@ -155,6 +158,27 @@ async def test_entries_that_come_together_are_one_write_to_each_socket_and_no_by
     )
 
 
+@pytest.mark.parametrize("sockets", [1, 40])
+async def test_what_is_measured_costs_the_same_however_many_hear_it(
+    serving: Serving, room: Room, monkeypatch: pytest.MonkeyPatch, sockets: int
+) -> None:
+    await room.fill(sockets)
+    hub = await serving.hubs.running()
+    calls: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments, **more: (calls.update([name]), real(*arguments, **more))[1])
+
+    for owner, name in ((Tally, "written"), (Tally, "delivered"), (prometheus_client.Counter, "labels")):
+        count(owner, name)
+    count(prometheus_client.Counter, "inc")
+    messages = [Message(f"m{number}", 42, "acme", '"' + "x" * 100 + '"') for number in range(10)]
+    await hub.publisher.publish("development", messages)
+    await eventually(lambda: all(page.received > 1_000 for page in room.pages))
+    assert calls == {"written": 1, "delivered": 1}
+
+
 async def test_what_is_addressed_to_one_member_is_written_to_that_member_only(
     serving: Serving, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,13 +229,14 @@ async def test_a_member_who_comes_back_to_a_new_process_costs_one_question_and_n
             monkeypatch.setattr(token_store, name, lambda *arguments: dear.append(arguments))
         page = await connect(another, token)  # which opens the room
         names = ("evalsha", "get", "xrange", "hmget")
-        before = await commands(another, *names)
-        other = await connect(another, token)
+        before, begun = await commands(another, *names), time.monotonic()
+        others = [await connect(another, token) for _ in range(JOINS)]
         spent = await commands(another, *names) - before
-        assert spent["evalsha"] == 1
-        assert spent["xrange"] == spent["hmget"] == 0
+        looks = LOOKS * math.ceil(time.monotonic() - begun)
+        assert spent["evalsha"] == JOINS
+        assert max(spent["xrange"], spent["hmget"]) <= looks, "what is asked by the clock is not asked for each"
         assert dear == []
-        for each in (page, other):
+        for each in (page, *others):
             each.transport.abort()
     finally:
         await another.stop()

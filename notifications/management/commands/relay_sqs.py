@@ -11,6 +11,7 @@ import uvloop
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from notifications import exposition
 from notifications.intake.queue import Queue
 from notifications.intake.relay import GRACE_SECONDS, POLLERS, Relay
 from notifications.stream.history import History
@@ -39,25 +40,39 @@ class Command(BaseCommand):
             help="how long stopping may take: what is not finished by then is given back (default %(default)g)",
         )
 
+        parser.add_argument(
+            "--metrics-port",
+            type=int,
+            default=settings.HERMES_RELAY_METRICS_PORT,
+            help="answers /metrics, on HERMES_METRICS_HOST (default HERMES_RELAY_METRICS_PORT; 0: none)",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
         if not 0 < options["grace_seconds"] <= 3600:
             raise CommandError("--grace-seconds must be more than 0 and at most 3600.")
         stages = [options["stage"]] if options["stage"] else list(settings.HERMES_STAGES)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            is_hung = runner.run(self._run(stages, options["pollers"], options["grace_seconds"]))
+        running = self._run(stages, options["pollers"], options["grace_seconds"], options["metrics_port"])
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                is_hung = runner.run(running)
+        except exposition.PortUnavailable as error:
+            raise CommandError(str(error)) from error
         self.stdout.write("The relay has stopped.")
         if is_hung:  # a thread that waits for an SQS that hangs would hold the process up beyond the grace period
             self.stdout.flush()
             os._exit(0)
 
-    async def _run(self, stages: list[str], pollers: int, grace: float) -> bool:
+    async def _run(self, stages: list[str], pollers: int, grace: float, metrics_port: int) -> bool:
         history = History()
         publisher = Publisher(history)
         relays = [
             Relay(name, Queue(settings.HERMES_STAGES[name]), publisher, pollers=pollers, grace_seconds=grace)
             for name in stages
         ]
+
+        if metrics_port:  # only now there is something to say
+            exposition.serve(settings.HERMES_METRICS_HOST, metrics_port)
 
         def stop() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):

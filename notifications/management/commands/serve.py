@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from typing import Any
 
 import uvicorn
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.supervisors import Multiprocess
 
+from notifications import exposition, health
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE
@@ -39,10 +41,23 @@ class Command(BaseCommand):
             default=DRAIN_SECONDS,
             help="over which connections are closed on SIGTERM (default 5)",
         )
+        parser.add_argument(
+            "--metrics-port",
+            type=int,
+            default=settings.HERMES_METRICS_PORT,
+            help="answers /metrics too, on HERMES_METRICS_HOST (default HERMES_METRICS_PORT; 0: none)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Wire and run."""
         os.environ[DRAIN_VARIABLE] = str(options["drain_seconds"])  # workers are spawned, and inherit this alone
+        with tempfile.TemporaryDirectory(prefix="hermes-metrics-", ignore_cleanup_errors=True) as folder:
+            if options["workers"] > 1:
+                os.environ[exposition.FOLDER_VARIABLE] = folder
+            self._serve(options)
+        self.stdout.write("The server has stopped.")
+
+    def _serve(self, options: dict[str, Any]) -> None:
         config = uvicorn.Config(
             "hermes_site.asgi:application",
             workers=options["workers"],
@@ -58,6 +73,7 @@ class Command(BaseCommand):
             timeout_worker_healthcheck=WORKER_SECONDS,
             timeout_graceful_shutdown=int(options["drain_seconds"]) + STOP_GRACE_SECONDS,
         )
+        self._open_metrics(options["metrics_port"], options["workers"])
         try:
             listener = listening_socket(options["host"], options["port"])
         except OSError as error:
@@ -75,4 +91,12 @@ class Command(BaseCommand):
             Multiprocess(config, sockets=listeners).run()
         else:
             server.run(sockets=listeners)
-        self.stdout.write("The server has stopped.")
+
+    def _open_metrics(self, port: int, workers: int) -> None:
+        if not port:
+            return
+        try:  # workers look by themselves, each at what it needs
+            exposition.serve(settings.HERMES_METRICS_HOST, port, health.look if workers == 1 else lambda: None)
+        except exposition.PortUnavailable as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Metrics on http://{settings.HERMES_METRICS_HOST}:{port}/metrics.")

@@ -1,0 +1,63 @@
+"""Backlog: what a room's connections are to be written, in parts, that other rooms have their turn. Owned by feed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from notifications.sockets.connection import Connection
+from notifications.sockets.outbound import Batch
+from notifications.sockets.vitals import TALLY
+from notifications.stream.entry import Entry
+
+
+class Backlog:
+    """Batches for many connections, in order."""
+
+    __slots__ = ("_lined_up", "_reached")
+
+    def __init__(self) -> None:
+        # What is to be written, to whom; in front, to how many of them it has been.
+        self._lined_up: deque[tuple[list[Connection], Batch]] = deque()
+        self._reached = 0
+
+    def __len__(self) -> int:
+        """How many batches wait."""
+        return len(self._lined_up)
+
+    def add(self, connections: Iterable[Connection], texts: Sequence[bytes]) -> None:
+        """Have texts written to connections, behind what waits already."""
+        if texts and (some := list(connections)):
+            self._lined_up.append((some, Batch(texts)))
+
+    def add_entries(self, connections: Iterable[Connection], entries: Sequence[Entry], since: float) -> None:
+        """Have entries written to connections, behind what waits already.
+
+        Args:
+            since: when the first of them came, in monotonic seconds.
+        """
+        if entries and (some := list(connections)):
+            self._lined_up.append((some, Batch([entry.frame for entry in entries], entries, since)))
+
+    def write(self, most: int) -> int:
+        """Write the first batch to some of its connections.
+
+        Args:
+            most: connections.
+
+        Returns:
+            To how many it was.
+        """
+        connections, batch = self._lined_up[0]
+        some = connections[self._reached : self._reached + most]
+        open_ones = [connection for connection in some if connection.close_code is None]
+        for connection in open_ones:
+            connection.outbound.write(batch)
+        TALLY.written(len(batch.entries), batch.size, len(open_ones))
+        self._reached += len(some)
+        if self._reached >= len(connections):
+            self._lined_up.popleft()
+            self._reached = 0
+            if batch.entries:
+                TALLY.delivered(batch.since, batch.entries)
+        return len(some)
