@@ -73,6 +73,9 @@ class Server(models.Model):
     started_at = models.DateTimeField()
     # By the database's clock, for people; processes judge by whether it changes, so that no clock decides who is alive.
     lease_until = models.DateTimeField(db_index=True)
+    # As the process said at its last heartbeat; null from a release that does not say.
+    open_connections = models.PositiveIntegerField(null=True)
+    load = models.FloatField("load average", null=True)
 
     class Meta:
         ordering = ["-started_at"]
@@ -93,6 +96,12 @@ class Connection(models.Model):
     opened_at = models.DateTimeField(db_default=Now())
     closed_at = models.DateTimeField(null=True, blank=True)
     close_code = models.PositiveIntegerField(null=True, blank=True)
+    # Written once a minute while it is open, and when it closes; null where nobody counted.
+    frames_sent = models.PositiveBigIntegerField(null=True, blank=True)
+    bytes_sent = models.PositiveBigIntegerField(null=True, blank=True)
+    bytes_waiting = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="What its reader has not taken yet; 0: it is where its room is."
+    )
 
     class Meta:
         ordering = ["-opened_at"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 import threading
 import uuid
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ from notifications.intake.received import Received, dead_letter_attributes
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-
-logger = logging.getLogger(__name__)
 
 BATCH = 10  # SQS's limit for every batch call
 RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest
@@ -67,7 +64,7 @@ class Queue:
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=settings.HERMES_WAIT_SECONDS,
                 VisibilityTimeout=settings.HERMES_VISIBILITY_SECONDS,
-                MessageSystemAttributeNames=["MessageGroupId"],
+                MessageSystemAttributeNames=["MessageGroupId", "SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
         return [
@@ -77,6 +74,7 @@ class Queue:
                 body=message.get("Body", ""),
                 group=message.get("Attributes", {}).get("MessageGroupId"),
                 attributes=dict(message.get("MessageAttributes", {})),
+                sent_at=int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000 or None,
             )
             for message in answer.get("Messages", [])
         ]

@@ -23,6 +23,7 @@ class Received:
         body: the text; never logged.
         group: its MessageGroupId, where it has one.
         attributes: its message attributes, as boto3 gives them.
+        sent_at: when SQS got it, in unix seconds by SQS's clock, where that is known.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Received:
     body: str = field(repr=False)
     group: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict, repr=False)
+    sent_at: float | None = None
 
 
 def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:

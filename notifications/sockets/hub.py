@@ -139,7 +139,7 @@ class Hub:
         self._connections.add(connection)
         self._wheel.add(connection)
         self._crowd.add(connection)
-        self.registry.opened(connection.record)
+        self.registry.opened(connection.record, connection.outbound)
 
     def leave(self, connection: Connection, code: int | None) -> None:
         """Forget a connection; a second time does nothing.
