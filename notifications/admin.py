@@ -77,14 +77,16 @@ class ConnectionAdmin(ShownOnly):
         "room_id",
         "user_id",
         "stage",
-        "opened_at",
-        "closed_at",
+        "opened",
+        "closed",
         "reason",
-        "frames",
         "sent",
         "behind",
         "connection_id",
     )
+    # By an index; any other order would sort every row there is.
+    sortable_by = ("opened",)
+    list_fullwidth = True
     list_display_links = ("connection_id",)
     list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
     list_filter_submit = True
@@ -118,6 +120,16 @@ class ConnectionAdmin(ShownOnly):
         """Return whether the connection is open."""
         return "open" if connection.closed_at is None else "closed"
 
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, connection: Connection) -> str:
+        """Return when it joined."""
+        return admin_words.moment(connection.opened_at)
+
+    @admin.display(description="Closed")
+    def closed(self, connection: Connection) -> str:
+        """Return when it ended."""
+        return "–" if connection.closed_at is None else admin_words.moment(connection.closed_at)
+
     @admin.display(description="Close reason")
     def reason(self, connection: Connection) -> str:
         """Return why it was closed."""
@@ -126,20 +138,19 @@ class ConnectionAdmin(ShownOnly):
         words = admin_words.reason(connection.close_code)
         return words if connection.close_code is None else f"{connection.close_code} {words}"
 
-    @admin.display(description="Frames")
-    def frames(self, connection: Connection) -> str:
-        """Return how many frames it was sent."""
-        return "–" if connection.frames_sent is None else admin_words.number(connection.frames_sent)
-
     @admin.display(description="Sent")
     def sent(self, connection: Connection) -> str:
-        """Return how many bytes it was sent."""
-        return "–" if connection.bytes_sent is None else admin_words.size(connection.bytes_sent)
+        """Return how many frames and bytes it was sent."""
+        if connection.frames_sent is None:
+            return "–"
+        frames, volume = admin_words.number(connection.frames_sent), admin_words.size(connection.bytes_sent or 0)
+        return f"{frames}\u00a0frames, {volume}"
 
     @admin.display(description="Behind")
     def behind(self, connection: Connection) -> str:
         """Return how much its reader has not taken yet."""
-        return {None: "–", 0: "no"}.get(connection.bytes_waiting) or admin_words.size(connection.bytes_waiting or 0)
+        waiting = connection.bytes_waiting
+        return "–" if waiting is None else admin_words.size(waiting) if waiting else "no"
 
 
 @admin.register(Server)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+
+from django.utils import timezone
 
 from notifications.sockets.protocol import Close
 
@@ -50,7 +53,12 @@ def size(count: int) -> str:
         if amount < 1024 or unit == "GiB":
             break
         amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+    return f"{amount:.0f}\u00a0{unit}" if unit == "B" or amount >= 100 else f"{amount:.1f}\u00a0{unit}"
+
+
+def moment(when: datetime) -> str:
+    """Write a moment to the second, on one line."""
+    return timezone.localtime(when).strftime("%Y-%m-%d\u00a0%H:%M:%S")
 
 
 def duration(milliseconds: float) -> str:

@@ -232,9 +232,9 @@ def test_a_plot_has_a_gap_where_nothing_is_known(values: list[int | None], path:
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        (admin_words.size(0), "0 B"),
-        (admin_words.size(2048), "2.0 KiB"),
-        (admin_words.size(5 * 1024**4), "5120 GiB"),
+        (admin_words.size(0), "0\u00a0B"),
+        (admin_words.size(2048), "2.0\u00a0KiB"),
+        (admin_words.size(5 * 1024**4), "5120\u00a0GiB"),
         (admin_words.duration(12), "12 ms"),
         (admin_words.duration(1500), "1.5 s"),
         (admin_words.duration(600_000), "10 min"),

@@ -1,0 +1,142 @@
+"""The admin in a browser: a dashboard that lives, connections that an operator closes, messages to a room."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.conftest import SignIn
+from tests.processes import Hermes
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.browser
+Operator = Callable[..., Page]
+FOLDER = os.environ.get("PICTURES")
+DESKTOP = {"width": 1360, "height": 1000}
+
+
+@pytest.fixture
+def operator(browser: Browser, hermes: Hermes) -> Iterator[Operator]:
+    """Return a function that opens a page of the admin as its administrator; the pages must make no error."""
+    contexts: list[BrowserContext] = []
+    failures: list[str] = []
+
+    def open_page(path: str = "/admin/", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        contexts.append(context)
+        context.add_cookies([{"name": n, "value": v, "url": hermes.url} for n, v in hermes.sign_in("admin").items()])
+        page = context.new_page()
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(hermes.url + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert failures == []
+
+
+def value(page: Page, key: str) -> Any:
+    return page.locator(f'[data-tile="{key}"] [data-value]')
+
+
+def count(page: Page, key: str) -> int:
+    return int(re.sub(r"\D", "", value(page, key).inner_text()) or 0)
+
+
+def test_the_dashboard_changes_by_itself_when_alice_connects(
+    operator: Operator, signed_in: SignIn, hermes: Hermes
+) -> None:
+    page = operator()
+    before = count(page, "connections")
+    expect(page.locator("[data-live]")).to_have_attribute("data-is-live", "true")
+    assert page.locator('[data-table="servers"] tr').count() >= 1
+    alice = signed_in("alice")
+    expect(value(page, "connections")).to_have_text(str(before + 1), timeout=20_000)
+    alice.context.close()
+    expect(value(page, "connections")).to_have_text(str(before), timeout=20_000)
+
+
+def test_a_dashboard_that_is_not_looked_at_asks_nothing(operator: Operator, hermes: Hermes) -> None:
+    page = operator()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", {get: () => window.isHidden ?? true, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    page.wait_for_timeout(4_000)
+    assert asked == []
+    with page.expect_request("**/live/"):
+        page.evaluate("() => { window.isHidden = false; document.dispatchEvent(new Event('visibilitychange')); }")
+
+
+def test_the_dashboard_says_that_its_figures_are_old_when_the_server_is_away(operator: Operator) -> None:
+    page = operator()
+    page.route("**/live/", lambda route: route.abort())
+    expect(page.locator("[data-status]")).to_contain_text("figures are old", timeout=15_000)
+    page.unroute("**/live/")
+    expect(page.locator("[data-status]")).to_have_text("Live", timeout=30_000)
+
+
+def test_an_operator_disconnects_alice_who_comes_back(operator: Operator, signed_in: SignIn, hermes: Hermes) -> None:
+    before = hermes.live_rows()
+    alice = signed_in("alice")
+    wait_until(lambda: hermes.live_rows() - before)
+    (first,) = hermes.live_rows() - before
+    page = operator("/admin/notifications/connection/?state=open")
+    expect(page.get_by_text(first)).to_be_visible()
+    page.locator(f'input[name="_selected_action"][value="{first}"]').check()
+    page.locator("select[name=action]").select_option("disconnect")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("Connections that are being closed: 1.")).to_be_visible()
+    wait_until(lambda: first not in hermes.live_rows())
+    expect(alice.locator("#state")).to_have_text("Connected")
+    wait_until(lambda: hermes.live_rows() - before)
+    page.goto(f"{hermes.url}/admin/notifications/connection/?q={first}")
+    expect(page.get_by_text("4110 disconnected by an operator")).to_be_visible()
+    alice.context.close()
+
+
+def test_a_message_is_checked_and_then_sent_to_a_room(operator: Operator, signed_in: SignIn, hermes: Hermes) -> None:
+    alice = signed_in("alice")
+    page = operator("/admin/notifications/room/?q=acme")
+    page.get_by_role("link", name="acme", exact=True).first.click()
+    page.get_by_role("link", name="Send a message").click()
+    page.get_by_label("Data").fill('{"type": "hermes.forged"}')
+    page.get_by_role("button", name="Check only").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was sent.")
+    page.get_by_label("Data").fill('{"type": "info", "data": {"title": "From the admin", "text": "to acme"}}')
+    page.get_by_role("button", name="Check only").click()
+    expect(page.get_by_text("The relay would take this.")).to_be_visible()
+    expect(alice.get_by_text("From the admin")).to_have_count(0)
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(alice.locator(".hermes-toast", has_text="From the admin")).to_be_visible()
+    page.get_by_role("link", name="Back to").click()
+    page.get_by_role("link", name="History", exact=True).first.click()
+    expect(page.get_by_role("cell", name="info").first).to_be_visible()
+    assert "From the admin" not in page.locator("table").inner_text()
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize("name", ["dashboard", "connections", "send", "entries"])
+def test_shots(operator: Operator, signed_in: SignIn, hermes: Hermes, look: str, name: str) -> None:
+    pages = [signed_in(who) for who in ("alice", "bob", "charlie")]
+    for n in range(3):
+        hermes.send("acme", {"type": "info", "data": {"title": f"n {n}"}})
+    path = {
+        "dashboard": "/admin/",
+        "connections": "/admin/notifications/connection/",
+        "send": "/admin/notifications/room/1/send/",
+        "entries": "/admin/notifications/room/1/entries/",
+    }[name]
+    page = operator(path, color_scheme=look)
+    page.wait_for_timeout(4000)
+    page.screenshot(path=f"/tmp/dash_shots/{name}-{look}.png", full_page=True)
+    for each in pages:
+        each.context.close()
