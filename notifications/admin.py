@@ -18,7 +18,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from notifications import admin_pages, admin_words
 from notifications.access import revocation
 from notifications.admin_base import ShownOnly, TakesAuthority
-from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter
+from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter
 from notifications.admin_rooms import RoomAdmin
 from notifications.exceptions import Unavailable
 from notifications.models import Connection, Membership, Room, Server
@@ -45,7 +45,7 @@ class MembershipAdmin(TakesAuthority):
     list_select_related = ("room", "user")
     search_fields = ("room__code", "room__name", "user__username", "user__email")
     autocomplete_fields = ("room", "user")
-    list_per_page = 50
+    list_per_page = 25
     show_full_result_count = False
     actions = ("revoke_tokens",)
 
@@ -90,7 +90,8 @@ class ConnectionAdmin(ShownOnly):
     list_display_links = ("connection_id",)
     list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
     list_filter_submit = True
-    list_per_page = 50
+    list_per_page = 25
+    paginator = Counted
     # Whole values, which have indexes; a part of a value would read every row.
     search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
     search_help_text = "A connection, room or user, in full"

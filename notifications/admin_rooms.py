@@ -93,7 +93,7 @@ class RoomAdmin(TakesAuthority):
     search_fields = ("code", "name")
     list_filter = ("allow_client_send",)
     list_filter_submit = True
-    list_per_page = 50
+    list_per_page = 25
     show_full_result_count = False
     inlines = (MembersOfRoom,)
     actions = ("send_test_message",)

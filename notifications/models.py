@@ -112,6 +112,8 @@ class Connection(models.Model):
             models.Index(fields=["user_id", "-opened_at"], name="connection_user"),
             models.Index(fields=["server_id"], condition=models.Q(closed_at=None), name="connection_open_by_server"),
             models.Index(fields=["closed_at"], name="connection_closed"),
+            models.Index(fields=["stage", "-opened_at"], name="connection_stage"),
+            models.Index(fields=["-opened_at"], condition=models.Q(closed_at=None), name="connection_open_by_time"),
         ]
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -123,20 +124,63 @@ def test_a_message_is_checked_and_then_sent_to_a_room(operator: Operator, signed
     assert "From the admin" not in page.locator("table").inner_text()
 
 
+# An hour as a small site has it: members come and go, and entries with them.
+BUSY = """
+import math, random
+from datetime import timedelta
+from django.utils import timezone
+from notifications.models import Connection
+random.seed(4)
+now, rows = timezone.now(), []
+for minute in range(70):
+    for each in range(round(9 + 5 * math.sin(minute / 9) + 2 * random.random())):
+        opened = now - timedelta(minutes=minute, seconds=random.randrange(5, 55))
+        closed = opened + timedelta(minutes=random.expovariate(1 / 4))
+        frames = random.randrange(4, 90)
+        rows.append(Connection(
+            connection_id=f"{random.getrandbits(128):032x}", stage="development",
+            room_id=random.choice(["acme", "acme", "globex", "initech", "umbrella"]),
+            user_id=str(random.randrange(1, 60)), server_id="web-1", opened_at=opened,
+            closed_at=min(closed, now - timedelta(seconds=3)),
+            close_code=random.choice([1001, 1001, 1001, 1000, 1006, 4112, 4401, 4108, 4110]),
+            frames_sent=frames, bytes_sent=frames * random.randrange(180, 420),
+            bytes_waiting=0 if random.random() < 0.9 else random.randrange(900, 90_000)))
+Connection.objects.bulk_create(rows)
+"""
+
+
+def let_an_hour_pass(hermes: Hermes) -> None:
+    """Fill the plots with an hour that nobody has the time to wait for."""
+    hermes.manage("shell", "--verbosity", "0", "-c", BUSY)
+    with hermes.redis() as client:
+        _, minute = (int(client.time()[0]), int(client.time()[0]) // 60)
+        total = 0
+        key = "hermes:{development:pace}:minutes"
+        last = sum(
+            client.xinfo_stream(name)["entries-added"] for name in client.keys("hermes:{development:*}:activity")
+        )
+        client.delete(key)
+        steps = [round(40 + 25 * math.sin(at / 7) + (at * 37 % 11)) for at in range(60)]
+        total = last - sum(steps)
+        for at, step in enumerate([*steps, 0]):
+            client.xadd(key, {"total": max(total, 0)}, id=f"{minute - 60 + at}-1")
+            total += step
+
+
 @pytest.mark.parametrize("look", ["light", "dark"])
-@pytest.mark.parametrize("name", ["dashboard", "connections", "send", "entries"])
-def test_shots(operator: Operator, signed_in: SignIn, hermes: Hermes, look: str, name: str) -> None:
-    pages = [signed_in(who) for who in ("alice", "bob", "charlie")]
-    for n in range(3):
-        hermes.send("acme", {"type": "info", "data": {"title": f"n {n}"}})
-    path = {
-        "dashboard": "/admin/",
-        "connections": "/admin/notifications/connection/",
-        "send": "/admin/notifications/room/1/send/",
-        "entries": "/admin/notifications/room/1/entries/",
-    }[name]
-    page = operator(path, color_scheme=look)
-    page.wait_for_timeout(4000)
-    page.screenshot(path=f"/tmp/dash_shots/{name}-{look}.png", full_page=True)
-    for each in pages:
-        each.context.close()
+def test_dashboard_and_connections_as_pictures(
+    operator: Operator, signed_in: SignIn, make_hermes: Any, hermes: Hermes, look: str, tmp_path: Path
+) -> None:
+    members = [signed_in(user) for user in ("alice", "bob", "charlie")]
+    for number in range(40):
+        hermes.send("acme", {"type": "info", "data": {"title": f"Order {5000 + number} has come in"}})
+    let_an_hour_pass(hermes)
+    for name, path in {"dashboard": "/admin/", "connections": "/admin/notifications/connection/"}.items():
+        page = operator(path, color_scheme=look, device_scale_factor=1.5)
+        if name == "dashboard":
+            expect(page.locator("[data-live]")).to_have_attribute("data-is-live", "true")
+        picture = Path(FOLDER or tmp_path) / f"admin-{name}{'-dark' if look == 'dark' else ''}.png"
+        page.screenshot(path=picture)
+        assert picture.stat().st_size > 20_000
+    for member in members:
+        member.context.close()
