@@ -137,7 +137,7 @@ class RoomAdmin(TakesAuthority):
         if sent:
             self.message_user(request, f"A test message is on its way to {_some(sent)}.", messages.SUCCESS)
 
-    @action(description="History", url_path="entries", permissions=["view"], icon="history")  # type: ignore[untyped-decorator]
+    @action(description="Last entries", url_path="entries", permissions=["view"], icon="list")  # type: ignore[untyped-decorator]
     def history_of_room(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show a room's last entries: place, sender, type and size."""
         room = self._room(object_id)
@@ -163,7 +163,7 @@ class RoomAdmin(TakesAuthority):
             for entry in entries
         ]
         more = {"head": head, "rows": rows, "refused": refused, "stage": stage, "stages": stages}
-        return self._page(request, room, "hermes_admin/entries.html", f"History of {room}", more)
+        return self._page(request, room, "hermes_admin/entries.html", f"Last entries of {room}", more)
 
     @action(  # type: ignore[untyped-decorator]
         description="Send a message", url_path="send", permissions=["view", "send_message"], icon="send"

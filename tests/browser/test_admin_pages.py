@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,16 +19,17 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.browser
 Operator = Callable[..., Page]
 FOLDER = os.environ.get("PICTURES")
-DESKTOP = {"width": 1360, "height": 1000}
+DESKTOP = {"width": 1440, "height": 900}
 
 
 @pytest.fixture
-def operator(browser: Browser, hermes: Hermes) -> Iterator[Operator]:
+def operator(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Operator]:
     """Return a function that opens a page of the admin as its administrator; the pages must make no error."""
     contexts: list[BrowserContext] = []
     failures: list[str] = []
 
-    def open_page(path: str = "/admin/", **options: Any) -> Page:
+    def open_page(path: str = "/admin/", at: Hermes | None = None, **options: Any) -> Page:
+        hermes = at or request.getfixturevalue("hermes")
         context = browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
         context.add_cookies([{"name": n, "value": v, "url": hermes.url} for n, v in hermes.sign_in("admin").items()])
@@ -119,14 +121,14 @@ def test_a_message_is_checked_and_then_sent_to_a_room(operator: Operator, signed
     page.get_by_role("button", name="Send", exact=True).click()
     expect(alice.locator(".hermes-toast", has_text="From the admin")).to_be_visible()
     page.get_by_role("link", name="Back to").click()
-    page.get_by_role("link", name="History", exact=True).first.click()
+    page.get_by_role("link", name="Last entries").click()
     expect(page.get_by_role("cell", name="info").first).to_be_visible()
     assert "From the admin" not in page.locator("table").inner_text()
 
 
 # An hour as a small site has it: members come and go, and entries with them.
 BUSY = """
-import math, random
+import math, random, uuid
 from datetime import timedelta
 from django.utils import timezone
 from notifications.models import Connection
@@ -138,7 +140,7 @@ for minute in range(70):
         closed = opened + timedelta(minutes=random.expovariate(1 / 4))
         frames = random.randrange(4, 90)
         rows.append(Connection(
-            connection_id=f"{random.getrandbits(128):032x}", stage="development",
+            connection_id=uuid.uuid4().hex, stage="development",
             room_id=random.choice(["acme", "acme", "globex", "initech", "umbrella"]),
             user_id=str(random.randrange(1, 60)), server_id="web-1", opened_at=opened,
             closed_at=min(closed, now - timedelta(seconds=3)),
@@ -153,8 +155,7 @@ def let_an_hour_pass(hermes: Hermes) -> None:
     """Fill the plots with an hour that nobody has the time to wait for."""
     hermes.manage("shell", "--verbosity", "0", "-c", BUSY)
     with hermes.redis() as client:
-        _, minute = (int(client.time()[0]), int(client.time()[0]) // 60)
-        total = 0
+        minute = client.time()[0] // 60
         key = "hermes:{development:pace}:minutes"
         last = sum(
             client.xinfo_stream(name)["entries-added"] for name in client.keys("hermes:{development:*}:activity")
@@ -169,14 +170,15 @@ def let_an_hour_pass(hermes: Hermes) -> None:
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_dashboard_and_connections_as_pictures(
-    operator: Operator, signed_in: SignIn, make_hermes: Any, hermes: Hermes, look: str, tmp_path: Path
+    operator: Operator, signed_in: SignIn, own_hermes: Hermes, look: str, tmp_path: Path
 ) -> None:
-    members = [signed_in(user) for user in ("alice", "bob", "charlie")]
+    hermes = own_hermes
+    members = [signed_in(user, hermes) for user in ("alice", "bob", "charlie")]
     for number in range(40):
         hermes.send("acme", {"type": "info", "data": {"title": f"Order {5000 + number} has come in"}})
     let_an_hour_pass(hermes)
     for name, path in {"dashboard": "/admin/", "connections": "/admin/notifications/connection/"}.items():
-        page = operator(path, color_scheme=look, device_scale_factor=1.5)
+        page = operator(path, hermes, color_scheme=look, device_scale_factor=1.5)
         if name == "dashboard":
             expect(page.locator("[data-live]")).to_have_attribute("data-is-live", "true")
         picture = Path(FOLDER or tmp_path) / f"admin-{name}{'-dark' if look == 'dark' else ''}.png"
