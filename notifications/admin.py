@@ -82,12 +82,12 @@ class ConnectionAdmin(ShownOnly):
         "reason",
         "sent",
         "behind",
-        "connection_id",
+        "beginning",
     )
     # By an index; any other order would sort every row there is.
     sortable_by = ("opened",)
     list_fullwidth = True
-    list_display_links = ("connection_id",)
+    list_display_links = ("beginning",)
     list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
     list_filter_submit = True
     list_per_page = 25
@@ -120,6 +120,11 @@ class ConnectionAdmin(ShownOnly):
     def state(self, connection: Connection) -> str:
         """Return whether the connection is open."""
         return "open" if connection.closed_at is None else "closed"
+
+    @admin.display(description="Connection")
+    def beginning(self, connection: Connection) -> str:
+        """Return the beginning of its id, which tells it from others; its page has the whole of it."""
+        return connection.connection_id[:10]
 
     @admin.display(description="Opened", ordering="opened_at")
     def opened(self, connection: Connection) -> str:

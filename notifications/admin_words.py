@@ -57,8 +57,8 @@ def size(count: int) -> str:
 
 
 def moment(when: datetime) -> str:
-    """Write a moment to the second, on one line."""
-    return timezone.localtime(when).strftime("%Y-%m-%d\u00a0%H:%M:%S")
+    """Write a moment to the second, on one line; rows are kept for days, so it has no year."""
+    return timezone.localtime(when).strftime("%d\u00a0%b\u00a0%H:%M:%S")
 
 
 def duration(milliseconds: float) -> str:

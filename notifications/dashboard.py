@@ -215,7 +215,7 @@ def _entries(key: str, told: Any) -> Tile:
         return _silent(f"entries-{key}", title, told)
     last = told.minutes[-1]
     now = "nothing counted yet" if told.now is None else f"{number(told.now)} since the minute began"
-    state = "ok" if last is not None or told.now is not None else "unknown"
+    state = "unknown" if last is None else "ok"
     tile = Tile(f"entries-{key}", title, "not known yet" if last is None else number(last), now, state)
     return _plot(tile, told.minutes)
 
@@ -237,7 +237,7 @@ def _age(key: str, told: Any, relays: Any) -> Tile:
         return _silent(name, title, told)
     waited = [] if isinstance(relays, Refused) else [beat.tally.waited_ms for beat in relays]
     known = [each for each in waited if each is not None]
-    note = f"the last batch had waited {duration(max(known))}" if known else "CloudWatch: ApproximateAgeOfOldestMessage"
+    note = f"the last batch had waited {duration(max(known))}" if known else "CloudWatch knows: AgeOfOldestMessage"
     if told and not sum(_counts(told)):
         return Tile(name, title, "none", note)
     return Tile(name, title, "not known here", note, "unknown")

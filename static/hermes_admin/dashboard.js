@@ -46,7 +46,8 @@ function showTable(page, name, rows) {
 function keepLive(page) {
   const status = page.querySelector("[data-status]");
   let failures = 0;
-  let timer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
 
   /** @param {string} text */
   const say = (text) => {
