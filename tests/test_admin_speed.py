@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,9 +21,8 @@ from tests.admin_rows import fill, pages
 
 pytestmark = pytest.mark.django_db
 MOST_QUERIES = 14
-# With 100,000 rows an order of magnitude more than a page needs; a machine of CI may be several times slower than the
-# one on which docs/admin.md measured.
-MOST_SECONDS = 1.0
+# Three times what docs/admin.md promises: it is measured there, and this may be a slow machine.
+MOST_SECONDS = 0.6
 
 
 @pytest.fixture
@@ -77,15 +76,28 @@ def test_every_page_asks_a_bounded_number_of_queries_and_none_reads_all_connecti
 
 
 def measured(client: Client, page: str) -> float:
-    """Return how many seconds a page takes, the least of seven: what others do meanwhile on this machine is not its."""
+    """Return how many seconds a page takes: the CPU of its thread and its time at the database, the least of seven.
+
+    By the clock alone, everything else that this machine does would count too.
+    """
+    at_database = 0.0
+
+    def timed(execute: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal at_database
+        begun, worked = time.perf_counter(), time.thread_time()
+        try:
+            return execute(*arguments)
+        finally:
+            at_database += (time.perf_counter() - begun) - (time.thread_time() - worked)
+
     times = []
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, connection.execute_wrapper(timed):
         # In tests Django copies every template's context for whoever looks at it, which takes longer than the page.
         patch.setattr(Template, "_render", _TestState.saved_data.template_render)
         for _ in range(7):
-            begun = time.perf_counter()
+            at_database, begun = 0.0, time.thread_time()
             client.get(page)
-            times.append(time.perf_counter() - begun)
+            times.append(time.thread_time() - begun + at_database)
     return min(times)
 
 

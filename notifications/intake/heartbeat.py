@@ -99,6 +99,8 @@ class Heartbeat:
                 except HistoryUnavailable as error:
                     # The relay itself says in words that Redis is away.
                     logger.debug("No heartbeat: %s", error)
+                except Exception:
+                    logger.exception("The heartbeat failed; the relay goes on, and the next beat is tried.")
                 await asyncio.sleep(BEAT_SECONDS)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)

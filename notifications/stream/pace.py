@@ -52,7 +52,11 @@ def sample(stage: str) -> tuple[int, int]:
         for partition in range(keys.PARTITIONS):
             pipeline.execute_command("XINFO STREAM", keys.activity_key(stage, partition))
         (seconds, _), *streams = pipeline.execute(raise_on_error=False)
-        total = sum(stream["entries-added"] for stream in streams if not isinstance(stream, Exception))
+        # A partition without entries has no stream, and that is an error.
+        counted = [stream.get("entries-added") for stream in streams if not isinstance(stream, Exception)]
+        if None in counted:
+            raise HistoryUnavailable("This Redis does not count entries; it does from 7.0 on.")
+        total = sum(counted)
         minute = int(seconds) // 60
         kept = client.pipeline(transaction=False)
         kept.execute_command("XADD", keys.pace_key(stage), "MAXLEN", MINUTES + 1, f"{minute}-1", "total", total)
