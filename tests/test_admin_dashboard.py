@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth.models import Permission, User
 from django.db.models.functions import Now
 from django.test import Client
@@ -19,9 +22,11 @@ from django.utils import timezone
 from hermes_site.engines import Valkey
 from notifications import admin_words, dashboard
 from notifications.dashboard import Looks, Refused
+from notifications.exceptions import HistoryUnavailable
 from notifications.intake.heartbeat import Heartbeat, Tally
 from notifications.intake.queue import Queue
 from notifications.models import Connection, Server
+from notifications.stream import keys, pace
 from notifications.stream.history import History
 from notifications.stream.message import Message
 
@@ -262,3 +267,24 @@ def test_what_is_fetched_is_text_alone(operator: Client, aws: Any, valkey: Valke
     answer = operator.get(reverse("admin:notifications_live"))
     assert answer["Cache-Control"].find("no-store") >= 0
     assert json.loads(answer.content)["servers"][0][0] == '<script>":42'
+
+
+def test_our_pages_need_no_inline_script_or_style_and_write_text_as_text() -> None:
+    root = Path(__file__).parent.parent
+    for path in [*(root / "templates/hermes_admin").glob("*.html"), root / "templates/admin/index.html"]:
+        html = path.read_text("utf-8")
+        assert not re.search(r"<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=|javascript:|\|safe", html), path.name
+    script = (root / "static/hermes_admin/dashboard.js").read_text("utf-8")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|\beval\b|\bFunction\b|\.style\b", script)
+
+
+def test_a_redis_that_does_not_count_entries_is_said_to_be_too_old(
+    valkey: Valkey,
+) -> None:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.xadd(keys.activity_key("development", 0), {"room": "acme"})
+    read = pace._entries_added
+    assert read({"entries-added": 1}) == 1
+    with pytest.raises(HistoryUnavailable, match=r"from 7\.0 on"):
+        read({"length": 1})
+    assert pace.sample("development")[0] == 1

@@ -8,6 +8,7 @@ are refused.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +54,7 @@ def sample(stage: str) -> tuple[int, int]:
             pipeline.execute_command("XINFO STREAM", keys.activity_key(stage, partition))
         (seconds, _), *streams = pipeline.execute(raise_on_error=False)
         # A partition without entries has no stream, and that is an error.
-        counted = [stream.get("entries-added") for stream in streams if not isinstance(stream, Exception)]
-        if None in counted:
-            raise HistoryUnavailable("This Redis does not count entries; it does from 7.0 on.")
-        total = sum(counted)
+        total = sum(_entries_added(stream) for stream in streams if not isinstance(stream, Exception))
         minute = int(seconds) // 60
         kept = client.pipeline(transaction=False)
         kept.execute_command("XADD", keys.pace_key(stage), "MAXLEN", MINUTES + 1, f"{minute}-1", "total", total)
@@ -81,6 +79,13 @@ def pace(stage: str) -> Pace:
     totals = {int(id_.split(b"-")[0]): int(fields[b"total"]) for id_, fields in kept}
     minutes = [_between(totals.get(at), totals.get(at + 1)) for at in range(minute - MINUTES, minute)]
     return Pace(minutes, _between(totals.get(minute), total))
+
+
+def _entries_added(stream: Mapping[str, Any]) -> int:
+    """Read how many entries a stream was ever given."""
+    if "entries-added" not in stream:
+        raise HistoryUnavailable("This Redis does not count entries; it does from 7.0 on.")
+    return int(stream["entries-added"])
 
 
 def _between(before: int | None, after: int | None) -> int | None:
