@@ -52,7 +52,7 @@ class Tally:
         """
         self.batches += 1
         self.messages += len(received)
-        sent = [message.sent_at for message in received if message.sent_at is not None]
+        sent = [message.sent_at / 1000 for message in received if message.sent_at]
         if sent:
             self.waited_ms = max(0, round((received_at - min(sent)) * 1000))
             self.lag_ms = max(0, round((now - min(sent)) * 1000))

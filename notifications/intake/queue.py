@@ -74,7 +74,7 @@ class Queue:
                 body=message.get("Body", ""),
                 group=message.get("Attributes", {}).get("MessageGroupId"),
                 attributes=dict(message.get("MessageAttributes", {})),
-                sent_at=int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000 or None,
+                sent_at=int(message.get("Attributes", {}).get("SentTimestamp", 0)),
             )
             for message in answer.get("Messages", [])
         ]

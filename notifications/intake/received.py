@@ -23,7 +23,7 @@ class Received:
         body: the text; never logged.
         group: its MessageGroupId, where it has one.
         attributes: its message attributes, as boto3 gives them.
-        sent_at: when SQS got it, in unix seconds by SQS's clock, where that is known.
+        sent_at: unix milliseconds at which SQS took it; 0 if it does not say.
     """
 
     id: str
@@ -31,7 +31,7 @@ class Received:
     body: str = field(repr=False)
     group: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict, repr=False)
-    sent_at: float | None = None
+    sent_at: int = 0
 
 
 def dead_letter_attributes(message: Received, reason: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from notifications.stream import keys
 
 def test_a_tally_says_how_long_the_oldest_of_the_last_batch_took() -> None:
     tally = Tally()
-    tally.carried([Received("1", "r", "{}", sent_at=100.0), Received("2", "r", "{}", sent_at=101.0)], 101.5, 101.75)
+    tally.carried([Received("1", "r", "{}", sent_at=100_000), Received("2", "r", "{}", sent_at=101_000)], 101.5, 101.75)
     assert tally == Tally(batches=1, messages=2, lag_ms=1750, waited_ms=1500)
-    tally.carried([Received("3", "r", "{}", sent_at=200.0)], 199.9, 199.95)
+    tally.carried([Received("3", "r", "{}", sent_at=200_000)], 199.9, 199.95)
     assert (tally.lag_ms, tally.waited_ms) == (0, 0), "two clocks may differ"
     tally.carried([Received("4", "r", "{}")], 300.0, 301.0)
     assert (tally.batches, tally.messages, tally.lag_ms) == (3, 4, 0)
