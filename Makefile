@@ -83,7 +83,8 @@ test-js: node_modules/.installed ## types and tests of the toolkit
 
 pictures: .venv/.installed-dev node_modules/.installed ## take the documents' pictures anew (docs/images)
 	$(BIN)/pip install -q pillow==13.0.0
-	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py tests/browser/test_dead_letters.py -k picture
+	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py tests/browser/test_admin_pages.py
+	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_dead_letters.py -k picture
 
 # Needs two cores for itself. Peers that cannot be installed are named in the table.
 bench: .venv/.installed-bench bench/peers/.installed ## Hermes beside its peers, three rounds; takes long (BENCH= more arguments)

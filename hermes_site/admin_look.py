@@ -14,11 +14,11 @@ def _may_view(model: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perm(f"{app}.view_{name}")
 
 
-def _page(title: str, icon: str, model: str) -> dict[str, Any]:
+def _page(title: str, icon: str, model: str, name: str = "") -> dict[str, Any]:
     return {
         "title": title,
         "icon": icon,
-        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "link": reverse_lazy(f"admin:{name or f'{model}_changelist'}"),
         "permission": _may_view(model),
     }
 
@@ -44,13 +44,16 @@ UNFOLD: dict[str, Any] = {
             "950": "oklch(25.7% .09 281.288)",
         }
     },
+    "DASHBOARD_CALLBACK": "notifications.admin_pages.with_dashboard",
     "SIDEBAR": {
         "navigation": [
             {
                 "title": "Who is here",
                 "items": [
+                    _page("Dashboard", "monitoring", "notifications_server", "index"),
                     _page("Connections", "cable", "notifications_connection"),
                     _page("Servers", "dns", "notifications_server"),
+                    _page("Relays", "conveyor_belt", "notifications_server", "notifications_relays"),
                 ],
             },
             {

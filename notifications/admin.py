@@ -1,8 +1,7 @@
-"""The admin: rooms and members are edited here, servers and connections only shown. Shows models; sends by hermes."""
+"""The admin: members are edited here, servers and connections only shown. Shows models; rooms are admin_rooms's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,76 +9,22 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
+from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from notifications import admin_dead_letters, hermes  # noqa: F401  registering is importing
+from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
-from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter
-from notifications.exceptions import HermesError, Unavailable
+from notifications.admin_base import ShownOnly, TakesAuthority
+from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter
+from notifications.admin_rooms import RoomAdmin
+from notifications.exceptions import Unavailable
 from notifications.models import Connection, Membership, Room, Server
 
 admin.site.unregister((User, Group))
-
-
-class ShownOnly(ModelAdmin):  # type: ignore[misc]
-    """What the system writes: to be looked at and acted on, never to be edited."""
-
-    actions: tuple[str, ...] | None = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Refuse."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Refuse."""
-        return False
-
-
-class TakesAuthority(ModelAdmin):  # type: ignore[misc]
-    """Pages whose changes may take a member's authority back, which DynamoDB must know before they are saved.
-
-    While it does not answer nothing is changed, and the page says so; Django has rolled everything back by then.
-    """
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Save, or say that nothing was saved."""
-        return self._or_say_so(request, super().changeform_view, *args, **kwargs)
-
-    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Delete, or say that nothing was deleted."""
-        return self._or_say_so(request, super().delete_view, *args, **kwargs)
-
-    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """List, and run actions such as the deletion of many."""
-        return self._or_say_so(request, super().changelist_view, *args, **kwargs)
-
-    def _or_say_so(
-        self, request: HttpRequest, view: Callable[..., HttpResponse], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        try:
-            return view(request, *args, **kwargs)
-        except Unavailable:
-            text = "Nothing was changed: the token store does not answer, and tokens could not be revoked. Try again."
-            self.message_user(request, text, messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
-
-
-class MembersOfRoom(TabularInline):  # type: ignore[misc]
-    """A room's members, on its page."""
-
-    model = Membership
-    autocomplete_fields = ("user",)
-    extra = 0
-    hide_title = True
-    per_page = 20
-    verbose_name_plural = "members"
+admin.site.register(Room, RoomAdmin)
 
 
 class RoomsOfMember(TabularInline):  # type: ignore[misc]
@@ -92,58 +37,6 @@ class RoomsOfMember(TabularInline):  # type: ignore[misc]
     verbose_name_plural = "rooms"
 
 
-@admin.register(Room)
-class RoomAdmin(TakesAuthority):
-    """Rooms with their members, and a test message to any of them."""
-
-    list_display = ("code", "name", "members", "allow_client_send")
-    search_fields = ("code", "name")
-    list_filter = ("allow_client_send",)
-    list_filter_submit = True
-    list_per_page = 50
-    show_full_result_count = False
-    inlines = (MembersOfRoom,)
-    actions = ("send_test_message",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> tuple[str, ...]:
-        """Keep the code of a room that exists: with another one it would be another room to producers and tokens."""
-        return () if obj is None else ("code",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
-        """Count the members of the rooms on the page by their index, not by a join that groups all rooms."""
-        counted = Membership.objects.filter(room=OuterRef("pk")).order_by().values("room")
-        members = Coalesce(Subquery(counted.annotate(number=Count("pk")).values("number")), 0)
-        rooms: QuerySet[Room] = super().get_queryset(request)
-        return rooms.annotate(members=members)
-
-    @admin.display(description="Members", ordering="members")
-    def members(self, room: Any) -> int:
-        """Return how many members the room has."""
-        number: int = room.members
-        return number
-
-    def has_send_message_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may send messages to rooms."""
-        return request.user.has_perm("notifications.send_message")
-
-    @admin.action(description="Send a test message", permissions=("send_message",))
-    def send_test_message(self, request: HttpRequest, rooms: QuerySet[Room]) -> None:
-        """Put a message for each room on SQS; it comes back as a toast in every browser of the room."""
-        sent: list[Room] = []
-        sender = request.user.get_username()
-        for room in rooms:
-            data = {"title": "Test message", "text": f"Sent to {room} from the admin by {sender}."}
-            try:
-                hermes.notify(room.code, {"type": "info", "data": data}, user=request.user.pk)
-            except HermesError as error:
-                self.message_user(request, f"Nothing was sent to {room}: {type(error).__name__}.", messages.ERROR)
-                continue
-            self.log_change(request, room, "Sent a test message.")
-            sent.append(room)
-        if sent:
-            self.message_user(request, f"A test message is on its way to {_some(sent)}.", messages.SUCCESS)
-
-
 @admin.register(Membership)
 class MembershipAdmin(TakesAuthority):
     """Who may join which room."""
@@ -152,7 +45,7 @@ class MembershipAdmin(TakesAuthority):
     list_select_related = ("room", "user")
     search_fields = ("room__code", "room__name", "user__username", "user__email")
     autocomplete_fields = ("room", "user")
-    list_per_page = 50
+    list_per_page = 25
     show_full_result_count = False
     actions = ("revoke_tokens",)
 
@@ -179,11 +72,26 @@ class MembershipAdmin(TakesAuthority):
 class ConnectionAdmin(ShownOnly):
     """Who is connected, and who was."""
 
-    list_display = ("state", "room_id", "user_id", "stage", "opened_at", "closed_at", "close_code", "connection_id")
-    list_display_links = ("connection_id",)
+    list_display = (
+        "state",
+        "room_id",
+        "user_id",
+        "stage",
+        "opened",
+        "closed",
+        "reason",
+        "sent",
+        "behind",
+        "beginning",
+    )
+    # By an index; any other order would sort every row there is.
+    sortable_by = ("opened",)
+    list_fullwidth = True
+    list_display_links = ("beginning",)
     list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
     list_filter_submit = True
-    list_per_page = 50
+    list_per_page = 25
+    paginator = Counted
     # Whole values, which have indexes; a part of a value would read every row.
     search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
     search_help_text = "A connection, room or user, in full"
@@ -213,13 +121,59 @@ class ConnectionAdmin(ShownOnly):
         """Return whether the connection is open."""
         return "open" if connection.closed_at is None else "closed"
 
+    @admin.display(description="Connection")
+    def beginning(self, connection: Connection) -> str:
+        """Return the beginning of its id, which tells it from others; its page has the whole of it."""
+        return connection.connection_id[:10]
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, connection: Connection) -> str:
+        """Return when it joined."""
+        return admin_words.moment(connection.opened_at)
+
+    @admin.display(description="Closed")
+    def closed(self, connection: Connection) -> str:
+        """Return when it ended."""
+        return "–" if connection.closed_at is None else admin_words.moment(connection.closed_at)
+
+    @admin.display(description="Close reason")
+    def reason(self, connection: Connection) -> str:
+        """Return why it was closed."""
+        if connection.closed_at is None:
+            return "–"
+        words = admin_words.reason(connection.close_code)
+        return words if connection.close_code is None else f"{connection.close_code} {words}"
+
+    @admin.display(description="Sent")
+    def sent(self, connection: Connection) -> str:
+        """Return how many frames and bytes it was sent."""
+        if connection.frames_sent is None:
+            return "–"
+        frames, volume = admin_words.number(connection.frames_sent), admin_words.size(connection.bytes_sent or 0)
+        return f"{frames}\u00a0frames, {volume}"
+
+    @admin.display(description="Behind")
+    def behind(self, connection: Connection) -> str:
+        """Return how much its reader has not taken yet."""
+        waiting = connection.bytes_waiting
+        return "–" if waiting is None else admin_words.size(waiting) if waiting else "no"
+
 
 @admin.register(Server)
 class ServerAdmin(ShownOnly):
     """The server processes, their leases, and how many connections each has."""
 
-    list_display = ("server_id", "host", "pid", "lease", "connections", "started_at", "lease_until")
+    list_display = ("server_id", "host", "pid", "lease", "connections", "load", "started_at", "lease_until")
     show_full_result_count = False
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages that are about no one model."""
+        wrap = self.admin_site.admin_view
+        return [
+            path("live/", wrap(admin_pages.live), name="notifications_live"),
+            path("relays/", wrap(admin_pages.relays), name="notifications_relays"),
+            *super().get_urls(),
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:
         """Count each server's open connections, and read the database's clock."""
@@ -256,8 +210,3 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
 @admin.register(Group)
 class PermissionGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
     """Django's groups."""
-
-
-def _some(rooms: list[Room]) -> str:
-    names = ", ".join(str(room) for room in rooms[:5])
-    return names if len(rooms) <= 5 else f"{names} and {len(rooms) - 5} more"

@@ -1,4 +1,4 @@
-"""Lists: filters and dates of the admin's list of connections, fast among 100,000. Used by admin; reads models."""
+"""Lists: filters, dates and pages of the admin's connections, fast among 100,000. Used by admin; reads models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.admin import SimpleListFilter
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.functional import cached_property
 from unfold.contrib.filters.admin import TextFilter
 
 from notifications.models import Connection
+
+MOST_COUNTED = 5_000
+
+
+class Counted(Paginator):  # type: ignore[type-arg]
+    """Pages of a list whose rows are counted up to a bound: to count 100,000 costs as much as to read them."""
+
+    @cached_property
+    def count(self) -> int:
+        """Return how many rows can be paged through; whoever looks for an older one has filters and dates."""
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows[:MOST_COUNTED].count()
 
 
 class Exactly(TextFilter):  # type: ignore[misc]
@@ -79,6 +93,16 @@ class ByPeriod(QuerySet[Connection]):
 
     Django asks for the distinct ones, and so truncates the time of every row: 1.1 s for 100,000 rows in SQLite.
     """
+
+    def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Answer the date hierarchy's question, for the first and the last row, from the ends of an index.
+
+        Asked for both at once, and with a filter, SQLite reads every row.
+        """
+        if args or kwargs.keys() != {"first", "last"}:
+            return super().aggregate(*args, **kwargs)
+        times = self.order_by("opened_at").values_list("opened_at", flat=True)
+        return {"first": times.first(), "last": times.last()}
 
     def datetimes(self, field_name: str, kind: str, *args: Any, **kwargs: Any) -> Any:
         """Return the beginnings of the years, months or days between the first row and the last."""

@@ -47,14 +47,42 @@ def notify(
         KeyError: there is no such stage.
         QueueUnavailable: SQS does not answer (after a commit it is Django that logs or raises it).
     """
-    stages: dict[str, Stage] = settings.HERMES_STAGES
-    chosen = next(iter(stages.values())) if stage is None else stages[stage]
+    body = compose(room, data, to, id, user=user, stage=stage)
+    transaction.on_commit(lambda: _send(_stage(stage), body, trace.parse(traceparent)))
+
+
+def compose(
+    room: str,
+    data: Any,
+    to: Sequence[str | int] | None = None,
+    id: str | None = None,
+    *,
+    user: str | int | None = None,
+    stage: str | None = None,
+) -> str:
+    """Make and check the body that `notify` would put on the queue, and put it nowhere.
+
+    Args:
+        room, data, to, id, user, stage: as `notify` takes them.
+
+    Returns:
+        JSON text that the relay takes.
+
+    Raises:
+        MessageRefused, TypeError, ValueError, KeyError: as `notify` does.
+    """
+    _stage(stage)
     addressees = None if to is None else list(to)
     # With a key of its own, a retried SQS call cannot make two toasts of one.
     key = uuid.uuid4().hex if id is None else id
     body = envelope.encode(SYSTEM_USER if user is None else user, room, data, to=addressees, id=key)
     envelope.decode(body, key, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES)
-    transaction.on_commit(lambda: _send(chosen, body, trace.parse(traceparent)))
+    return body
+
+
+def _stage(name: str | None) -> Stage:
+    stages: dict[str, Stage] = settings.HERMES_STAGES
+    return next(iter(stages.values())) if name is None else stages[name]
 
 
 def _send(stage: Stage, body: str, traceparent: str) -> None:

@@ -76,6 +76,9 @@ class Server(models.Model):
     started_at = models.DateTimeField()
     # By the database's clock, for people; processes judge by whether it changes, so that no clock decides who is alive.
     lease_until = models.DateTimeField(db_index=True)
+    # As the process said at its last heartbeat; null from a release that does not say.
+    open_connections = models.PositiveIntegerField(null=True)
+    load = models.FloatField("load average", null=True)
 
     class Meta:
         ordering = ["-started_at"]
@@ -96,6 +99,12 @@ class Connection(models.Model):
     opened_at = models.DateTimeField(db_default=Now())
     closed_at = models.DateTimeField(null=True, blank=True)
     close_code = models.PositiveIntegerField(null=True, blank=True)
+    # Written once a minute while it is open, and when it closes; null where nobody counted.
+    frames_sent = models.PositiveBigIntegerField(null=True, blank=True)
+    bytes_sent = models.PositiveBigIntegerField(null=True, blank=True)
+    bytes_waiting = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="What its reader has not taken yet; 0: it is where its room is."
+    )
 
     class Meta:
         ordering = ["-opened_at"]
@@ -106,6 +115,8 @@ class Connection(models.Model):
             models.Index(fields=["user_id", "-opened_at"], name="connection_user"),
             models.Index(fields=["server_id"], condition=models.Q(closed_at=None), name="connection_open_by_server"),
             models.Index(fields=["closed_at"], name="connection_closed"),
+            models.Index(fields=["stage", "-opened_at"], name="connection_stage"),
+            models.Index(fields=["-opened_at"], condition=models.Q(closed_at=None), name="connection_open_by_time"),
         ]
 
     def __str__(self) -> str:

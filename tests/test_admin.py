@@ -284,7 +284,7 @@ def test_many_rooms_are_named_in_short(staff: Callable[..., Client], monkeypatch
 def test_a_queue_that_does_not_answer_is_an_error_on_the_page_and_not_a_crash(
     staff: Callable[..., Client], alice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Queue, body: str) -> None:
+    def refuse(self: Queue, body: str, traceparent: str) -> None:
         raise QueueUnavailable("SQS does not answer")
 
     monkeypatch.setattr(Queue, "send", refuse)

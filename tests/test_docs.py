@@ -269,6 +269,9 @@ def test_keys_in_redis_are_those_of_the_code() -> None:
         keys.log_key("development", "acme"),
         keys.once_key("development", "acme", "5fea7756"),
         keys.activity_key("development", keys.partition("acme")),
+        keys.pace_key("development"),
+        keys.relays_key("development"),
+        keys.relay_key("development", "<relay>"),
         keys.group_name("development", "acme"),
     ):
         assert f"`{key}`" in text

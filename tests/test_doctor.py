@@ -33,6 +33,7 @@ from notifications.intake import queue
 from notifications.registry import mirror
 from notifications.stream import examine
 from tests.conftest import Aws
+from tests.environment import LAST_MIGRATION
 from tests.faults.chaos import ChaosProxy
 from tests.processes import MANAGE
 from tests.proxy import AwsProxy
@@ -341,11 +342,11 @@ def test_a_weak_django_key_fails_and_in_development_warns(well: Stage, settings:
 @pytest.mark.django_db(transaction=True)
 def test_a_migration_that_is_not_applied_is_named(well: Stage) -> None:
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("notifications", "0001_initial")
+    recorder.record_unapplied("notifications", LAST_MIGRATION)
     try:
-        fails("migrations", "not applied: 1, notifications.0001_initial first", "manage.py migrate")
+        fails("migrations", f"not applied: 1, notifications.{LAST_MIGRATION} first", "manage.py migrate")
     finally:
-        recorder.record_applied("notifications", "0001_initial")
+        recorder.record_applied("notifications", LAST_MIGRATION)
     passes("migrations")
 
 

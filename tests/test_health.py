@@ -17,6 +17,7 @@ from hermes_site.engines import HOST, Valkey
 from notifications import health
 from notifications.health import Readiness
 from notifications.sockets.hub import Hub
+from tests.environment import LAST_MIGRATION
 from tests.faults.chaos import ChaosProxy
 from tests.waiting import eventually, wait_until
 
@@ -227,11 +228,11 @@ def test_a_process_whose_tables_are_not_there_yet_is_not_ready(
         return {part for part, check in client.get("/readyz").json()["checks"].items() if not check["ok"]}
 
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("notifications", "0001_initial")
+    recorder.record_unapplied("notifications", LAST_MIGRATION)
     try:
         wait_until(lambda: failing() == {"migrations"})
     finally:
-        recorder.record_applied("notifications", "0001_initial")
+        recorder.record_applied("notifications", LAST_MIGRATION)
     wait_until(lambda: not failing())
 
 

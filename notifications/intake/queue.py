@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +19,6 @@ from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.received import Received, dead_letter_attributes
 from notifications.intake.wire import clients
 from notifications.stream import trace
-
-logger = logging.getLogger(__name__)
 
 BATCH = 10  # SQS's limit for every batch call
 RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest

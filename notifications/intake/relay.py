@@ -20,6 +20,7 @@ from django.conf import settings
 
 from notifications.exceptions import HistoryUnavailable, MessageRefused, QueueUnavailable
 from notifications.intake import envelope, vitals
+from notifications.intake.heartbeat import Tally
 from notifications.intake.hold import Complaints, Hold
 from notifications.intake.lines import Line, lines
 from notifications.intake.queue import BATCH, Queue
@@ -75,6 +76,7 @@ class Relay:
         self._asked: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=pollers + 2, thread_name_prefix="hermes-sqs")
         self.complaints = Complaints()
+        self.tally = Tally()
         self._hold = Hold(queue, self._in_thread, self.complaints)
         self._vitals = Vitals(stage, lambda: len(self._hold))
 
@@ -128,6 +130,7 @@ class Relay:
         if not received:
             return 0
         self._hold.take(received)
+        received_at = time.time()
         deadline = time.monotonic() + 0.7 * settings.HERMES_VISIBILITY_SECONDS
         decoded = [(message, self._decode(message)) for message in received]
         refused = [(message, result) for message, result in decoded if isinstance(result, MessageRefused)]
@@ -139,6 +142,7 @@ class Relay:
         # What is neither done nor given back comes again when its visibility ends.
         self._hold.drop(received)
         await self._delete(done)
+        self.tally.carried(received, received_at, time.time())
         return len(received)
 
     async def _poll(self, *, is_spare: bool) -> None:

@@ -12,7 +12,7 @@ from django.conf import settings
 from notifications.registry import tables
 from notifications.registry.keeper import Keeper, Store
 from notifications.registry.mirror import Mirror
-from notifications.registry.records import RESTARTING, ConnectionRecord, Life
+from notifications.registry.records import RESTARTING, ConnectionRecord, Life, Source
 from notifications.registry.rows import Rows
 
 __all__ = ["ConnectionRecord", "Registry"]
@@ -34,8 +34,9 @@ class Registry:
     ) -> None:
         lease: float = settings.HERMES_LEASE_SECONDS if lease_seconds is None else lease_seconds
         self._live: dict[str, ConnectionRecord] = {}
+        self._sources: dict[str, Source] = {}
         if stores is None:
-            stores = (Rows(server_id, lease), Mirror(server_id, lease))
+            stores = (Rows(server_id, lease, self._sources), Mirror(server_id, lease))
         self._keepers = [Keeper(store, self._live, lease) for store in stores]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -54,9 +55,16 @@ class Registry:
         await asyncio.to_thread(tables.prepare)
         self._tasks = [asyncio.create_task(keeper.run(), name="hermes-registry") for keeper in self._keepers]
 
-    def opened(self, record: ConnectionRecord) -> None:
-        """Note that a connection joined. Never blocks, never raises."""
+    def opened(self, record: ConnectionRecord, source: Source | None = None) -> None:
+        """Note that a connection joined. Never blocks, never raises.
+
+        Args:
+            record: what is kept of it.
+            source: what knows its traffic.
+        """
         self._live[record.connection_id] = record
+        if source is not None:
+            self._sources[record.connection_id] = source
         for keeper in self._keepers:
             keeper.add(Life(record))
 
@@ -70,7 +78,8 @@ class Registry:
         record = self._live.pop(connection_id, None)
         if record is None:
             return
-        life = Life(record, datetime.now(UTC), code)
+        source = self._sources.pop(connection_id, None)
+        life = Life(record, datetime.now(UTC), code, source.traffic() if source else None)
         for keeper in self._keepers:
             keeper.add(life)
 

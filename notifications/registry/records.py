@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 # A closed connection that nobody wrote down costs about 700 bytes: an outage may cost 140 MB of memory, not more.
 CLOSED_CAP = 200_000
@@ -49,12 +49,35 @@ class ConnectionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a connection was sent.
+
+    Args:
+        frames: texts written to it, pings of hermes.v1 among them.
+        size: their bytes.
+        waiting: bytes of them that its reader has not taken; 0 where it has everything up to its room's position.
+    """
+
+    frames: int
+    size: int
+    waiting: int
+
+
+class Source(Protocol):
+    """What knows a live connection's traffic. Asked from the keepers' threads too, so it only reads numbers."""
+
+    def traffic(self) -> Traffic:
+        """Return what it was sent until now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Life:
     """The newest that is known of a connection: open, or closed at a time with a code (``None``: not known)."""
 
     record: ConnectionRecord
     closed_at: datetime | None = None
     code: int | None = None
+    traffic: Traffic | None = None
 
 
 class Pending:

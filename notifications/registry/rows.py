@@ -15,10 +15,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications.models import Connection, Server
-from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
+from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Source, Watch
 
 # SQLite takes 999 parameters in a statement on hosts with an older library.
 SLICE = 500
+COUNTS = ["frames_sent", "bytes_sent", "bytes_waiting"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,38 +53,27 @@ class Rows:
     Args:
         server_id: this process, at most 64 characters, never used before.
         lease_seconds: how long a server counts as alive after its last heartbeat, in seconds.
+        sources: what knows the traffic of this process's live connections, by their ids; read, never changed.
     """
 
     name = "sql"
 
-    def __init__(self, server_id: str, lease_seconds: float) -> None:
+    def __init__(self, server_id: str, lease_seconds: float, sources: Mapping[str, Source] | None = None) -> None:
         self._server_id = server_id
         self._lease = timedelta(seconds=lease_seconds)
         self._started_at = timezone.now()
         self._watch: Watch[str, datetime] = Watch()
+        self._sources: Mapping[str, Source] = {} if sources is None else sources
 
     @_in_database
     def write(self, lives: Sequence[Life]) -> Sequence[Life]:
         """Insert or update a row for each life in one transaction; return those not written, here none."""
-        rows = [
-            Connection(
-                connection_id=life.record.connection_id,
-                stage=life.record.stage,
-                room_id=life.record.room_id,
-                user_id=life.record.user_id,
-                server_id=self._server_id,
-                opened_at=life.record.opened_at,
-                closed_at=life.closed_at,
-                close_code=life.code,
-            )
-            for life in lives
-        ]
         Connection.objects.bulk_create(
-            rows,
+            [self._row(life) for life in lives],
             batch_size=SLICE,
             update_conflicts=True,
             unique_fields=["connection_id"],
-            update_fields=["server_id", "closed_at", "close_code"],
+            update_fields=["server_id", "closed_at", "close_code", *COUNTS],
         )
         return ()
 
@@ -95,7 +85,8 @@ class Rows:
             False if there was none: this server is new, or was taken for dead and its rows were closed.
         """
         until = Now() + self._lease
-        if Server.objects.filter(server_id=self._server_id).update(lease_until=until):
+        said = {"open_connections": len(self._sources), "load": os.getloadavg()[0]}
+        if Server.objects.filter(server_id=self._server_id).update(lease_until=until, **said):
             return True
         Server.objects.create(
             server_id=self._server_id,
@@ -103,6 +94,7 @@ class Rows:
             pid=os.getpid(),
             started_at=self._started_at,
             lease_until=until,
+            **said,
         )
         return False
 
@@ -122,7 +114,35 @@ class Rows:
         surplus = sorted(rows - live.keys() - set(closing))
         for start in range(0, len(surplus), SLICE):
             ours.filter(connection_id__in=surplus[start : start + SLICE]).update(closed_at=Now(), close_code=ABNORMAL)
+        self._note({connection_id: live[connection_id] for connection_id in rows & live.keys()})
         return live.keys() - rows
+
+    def _row(self, life: Life) -> Connection:
+        traffic = life.traffic
+        return Connection(
+            connection_id=life.record.connection_id,
+            stage=life.record.stage,
+            room_id=life.record.room_id,
+            user_id=life.record.user_id,
+            server_id=self._server_id,
+            opened_at=life.record.opened_at,
+            closed_at=life.closed_at,
+            close_code=life.code,
+            frames_sent=traffic.frames if traffic else None,
+            bytes_sent=traffic.size if traffic else None,
+            bytes_waiting=traffic.waiting if traffic else None,
+        )
+
+    def _note(self, known: Mapping[str, ConnectionRecord]) -> None:
+        """Write what connections that have a row were sent until now."""
+        rows = []
+        for record in known.values():
+            source = self._sources.get(record.connection_id)
+            if source is not None:
+                rows.append(self._row(Life(record, traffic=source.traffic())))
+        Connection.objects.bulk_create(
+            rows, batch_size=SLICE, update_conflicts=True, unique_fields=["connection_id"], update_fields=COUNTS
+        )
 
     @_in_database
     def reap(self, now: float, unbroken: float) -> int:

@@ -140,7 +140,7 @@ class Hub:
         self._connections.add(connection)
         self._wheel.add(connection)
         self._crowd.add(connection)
-        self.registry.opened(connection.record)
+        self.registry.opened(connection.record, connection.outbound)
         vitals.joined(how if connection.speaks_v1 else None)
         logger.debug("joined", extra=connection.fields)
 

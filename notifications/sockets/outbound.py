@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from autobahn.exception import Disconnected
 from django.conf import settings
 
+from notifications.registry.records import Traffic
 from notifications.sockets.protocol import PING_FRAME, Close, text_frame
 from notifications.stream.entry import Entry
 
@@ -99,6 +100,10 @@ class Outbound(Protocol):
         """Close after what has been written."""
         ...
 
+    def traffic(self) -> Traffic:
+        """Return what was written until now; from any thread."""
+        ...
+
     def check_progress(self, now: float) -> None:
         """Cut a connection whose reader has taken nothing for ten seconds; ``now`` is the loop's time."""
         ...
@@ -112,13 +117,15 @@ class RawOutbound:
         on_cut: called with the close code when the reader is cut off.
     """
 
-    __slots__ = ("_max_bytes", "_on_cut", "_socket", "_stalled_since", "_taken", "_written")
+    __slots__ = ("_frames", "_max_bytes", "_on_cut", "_socket", "_stalled_since", "_taken", "_waiting", "_written")
 
     def __init__(self, socket: RawSocket, on_cut: Callable[[int], None]) -> None:
         self._socket = socket
         self._on_cut = on_cut
         self._max_bytes: int = settings.HERMES_QUEUE_BYTES
         self._written = 0
+        self._frames = 0
+        self._waiting = 0  # when last looked, once a second: to ask the socket is for its loop alone
         self._taken = 0
         self._stalled_since: float | None = None
 
@@ -126,6 +133,7 @@ class RawOutbound:
         """See `Outbound.write`."""
         wire = batch.wire
         self._written += len(wire)
+        self._frames += len(batch.texts)
         # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
         if self._socket.write(wire) - len(wire) > self._max_bytes:
             self._cut()
@@ -140,9 +148,13 @@ class RawOutbound:
         """See `Outbound.close`."""
         self._socket.close(code, reason)
 
+    def traffic(self) -> Traffic:
+        """See `Outbound.traffic`."""
+        return Traffic(self._frames, self._written, self._waiting)
+
     def check_progress(self, now: float) -> None:
         """See `Outbound.check_progress`."""
-        waiting = self._socket.buffered()
+        waiting = self._waiting = self._socket.buffered()
         taken = self._written - waiting
         if not waiting:
             self._taken, self._stalled_since = 0, None
@@ -172,6 +184,7 @@ class QueuedOutbound:
         self._on_cut = on_cut
         self._queue: deque[bytes] = deque()
         self._bytes = 0
+        self._frames = self._written = 0
         self._closing: tuple[int, str] | None = None
         self._wake = asyncio.Event()
         self._sending_since: float | None = None
@@ -187,6 +200,8 @@ class QueuedOutbound:
             return
         self._queue.extend(batch.texts)
         self._bytes += batch.size
+        self._frames += len(batch.texts)
+        self._written += batch.size
         self._wake.set()
 
     def ping(self) -> None:
@@ -202,6 +217,10 @@ class QueuedOutbound:
         """See `Outbound.check_progress`."""
         if self._sending_since is not None and now - self._sending_since >= STALL_SECONDS:
             self._cut()
+
+    def traffic(self) -> Traffic:
+        """See `Outbound.traffic`."""
+        return Traffic(self._frames, self._written, self._bytes)
 
     async def aclose(self) -> None:
         """Stop writing; called by the consumer when its connection has ended."""

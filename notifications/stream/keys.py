@@ -57,3 +57,18 @@ def group_name(stage: str, room_id: str) -> str:
     Channels allows only letters, digits, '-', '_' and '.', so the room is hashed; SHA-256 does not collide.
     """
     return f"{stage}.{hashlib.sha256(room_id.encode()).hexdigest()}"
+
+
+def pace_key(stage: str) -> str:
+    """A capped stream with ids `<minute>-1`: how many entries the stage's activity streams had been given by then."""
+    return f"hermes:{{{stage}:pace}}:minutes"
+
+
+def relays_key(stage: str) -> str:
+    """A set: the ids of the stage's relays."""
+    return f"hermes:{{{stage}:relays}}:ids"
+
+
+def relay_key(stage: str, relay_id: str) -> str:
+    """A string, JSON: what a relay said of itself last; it expires when the relay falls silent."""
+    return f"hermes:{{{stage}:relays}}:beat:{relay_id}"

@@ -183,5 +183,6 @@ def test_the_toasts_in_motion(signed_in: SignIn, hermes: Hermes) -> None:
 
 
 def test_every_picture_is_there_and_small_enough_for_a_page() -> None:
-    for name in (*(f"demo-{look}.png" for look in LOOKS), "toasts.webp"):
+    ours = [f"admin-{name}.png" for name in ("dashboard", "dashboard-dark", "connections", "connections-dark")]
+    for name in (*(f"demo-{look}.png" for look in LOOKS), *ours, "toasts.webp"):
         assert 20_000 < (IMAGES / name).stat().st_size < 600_000, name

@@ -67,6 +67,9 @@ def another_back_end_sends(deployed: Deployment) -> None:
 def administer(deployed: Deployment) -> None:
     wait_until(lambda: deployed.status("/readyz") == 200, 30, "it is ready")
     choose(deployed, "room", "send_test_message", "globex")
+    cookies = "; ".join(f"{name}={value}" for name, value in deployed.sign_in("admin").items())
+    status, page, _ = deployed.request("GET", "/admin/", "", {"Cookie": cookies})
+    assert (status, "does not answer" in page) == (200, False)
     look_after_dead_letters(deployed)
 
 

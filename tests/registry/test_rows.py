@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications.models import Connection, Server
-from notifications.registry.records import Life
+from notifications.registry.records import ConnectionRecord, Life, Source, Traffic
 from notifications.registry.rows import Rows
 from tests.registry.conftest import Join
 
@@ -200,3 +200,56 @@ def test_a_failure_leaves_a_connection_that_works(rows: Rows, join: Join) -> Non
     rows.write([Life(join())])
     assert Connection.objects.count() == 1
     assert connection.vendor in {"sqlite", "postgresql"}
+
+
+class Sent:
+    """A connection that was sent something."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def traffic(self) -> Traffic:
+        return Traffic(self.frames, 100 * self.frames, 7)
+
+
+def counts(record: ConnectionRecord) -> tuple[int | None, int | None, int | None]:
+    row = Connection.objects.get(connection_id=record.connection_id)
+    return row.frames_sent, row.bytes_sent, row.bytes_waiting
+
+
+def test_what_a_connection_was_sent_is_written_at_its_end_and_now_and_then_before(join: Join) -> None:
+    alice, bob, source = join(), join("bob"), Sent()
+    store = Rows("server-a", 30, {alice.connection_id: source})
+    store.renew()
+    store.write([Life(alice), Life(bob)])
+    source.frames = 3
+    store.reconcile({alice.connection_id: alice, bob.connection_id: bob}, ())
+    assert counts(alice) == (3, 300, 7)
+    assert counts(bob) == (None, None, None), "nobody counted"
+    source.frames = 5
+    store.write([Life(alice, datetime.now(UTC), 4108, source.traffic())])
+    assert counts(alice) == (5, 500, 7)
+    store.close()
+
+
+def test_a_connection_that_is_closed_is_not_opened_again_by_its_counts(join: Join) -> None:
+    alice, source = join(), Sent()
+    store = Rows("server-a", 30, {alice.connection_id: source})
+    store.renew()
+    store.write([Life(alice, datetime.now(UTC), 1000)])
+    assert store.reconcile({alice.connection_id: alice}, ()) == {alice.connection_id}
+    assert Connection.objects.get().closed_at is not None
+    store.close()
+
+
+def test_a_server_says_with_its_lease_how_many_connections_it_has(join: Join) -> None:
+    sources: dict[str, Source] = {}
+    store = Rows("server-a", 30, sources)
+    for most in (0, 2, 1):
+        sources.clear()
+        sources.update({f"c-{number}": Sent() for number in range(most)})
+        store.renew()
+        server = Server.objects.get()
+        assert server.open_connections == most
+        assert server.load is not None
+    store.close()

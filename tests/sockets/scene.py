@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from notifications.access import token_store, tokens
 from notifications.access.authorizer import Grant
+from notifications.registry.records import Traffic
 from notifications.routing import websocket_application
 from notifications.sockets.connection import Connection
 from notifications.sockets.handshake import Handshake
@@ -43,6 +44,9 @@ class Recorder:
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
+
+    def traffic(self) -> Traffic:
+        return Traffic(len(self.frames), sum(len(text) for batch in self.batches for text in batch.texts), 0)
 
     def check_progress(self, now: float) -> None:
         pass

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from autobahn.exception import Disconnected
 
+from notifications.registry.records import Traffic
 from notifications.sockets.outbound import STALL_SECONDS, Batch, QueuedOutbound, RawOutbound
 from notifications.sockets.protocol import PING_FRAME, Close, text_frame
 
@@ -60,6 +61,19 @@ def test_frames_are_written_to_the_transport_in_one_go() -> None:
     assert transport.sent == text_frame(b"one") + text_frame(b"two") + PING_FRAME
     assert transport.closed == (4401, "expired")
     assert cuts == []
+
+
+def test_what_was_sent_is_counted_and_what_waits_is_what_was_seen_at_the_last_look() -> None:
+    outbound, transport, _ = raw()
+    outbound.write(Batch([b"one", b"two"]))
+    outbound.ping()
+    sent = len(transport.sent)
+    assert outbound.traffic() == Traffic(frames=2, size=sent, waiting=0)
+    outbound.check_progress(100.0)
+    assert outbound.traffic() == Traffic(2, sent, sent)
+    transport.read(sent)
+    outbound.check_progress(101.0)
+    assert outbound.traffic() == Traffic(2, sent, 0)
 
 
 def test_a_reader_more_than_a_mebibyte_behind_is_cut(settings: Any) -> None:

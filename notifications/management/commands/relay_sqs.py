@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from notifications import exposition
+from notifications.intake.heartbeat import Heartbeat
 from notifications.intake.queue import Queue
 from notifications.intake.relay import GRACE_SECONDS, POLLERS, Relay
 from notifications.stream.history import History
@@ -84,8 +85,17 @@ class Command(BaseCommand):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         self.stdout.write(f"Relaying {', '.join(stages)} with up to {pollers} pollers each.")
-        async with asyncio.TaskGroup() as group:
-            for relay in relays:
-                group.create_task(relay.run())
+        beats = [
+            asyncio.create_task(Heartbeat(name, relay.tally).run(), name="hermes-heartbeat")
+            for name, relay in zip(stages, relays, strict=True)
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for relay in relays:
+                    group.create_task(relay.run())
+        finally:
+            for beat in beats:
+                beat.cancel()
+            await asyncio.gather(*beats, return_exceptions=True)
         await history.aclose()
         return any(relay.is_hung for relay in relays)
