@@ -39,9 +39,9 @@ export function contentOf(data, page) {
     link: safeLink(link, page),
     link_text: say(link_text, LONGEST_LABEL),
     actions: (Array.isArray(actions) ? actions : []).flatMap((each) => actionOf(each, page)).slice(0, ACTIONS),
-    icon: say(icon, 8),
-    look: /^[\w-]{1,32}$/.test(look) ? `${look}` : "",
-    lasts_ms: lasts_ms >= 0 ? lasts_ms && Math.min(60_000, Math.max(1000, lasts_ms)) : undefined,
+    icon: say(icon, 16),
+    look: /^[\w-]{1,32}$/.exec(say(look))?.[0] ?? "",
+    lasts_ms: typeof lasts_ms === "number" && lasts_ms >= 0 ? lasts_ms && Math.min(60_000, Math.max(1000, lasts_ms)) : undefined,
     draw: typeof draw === "function" ? draw : undefined,
   };
 }
@@ -58,6 +58,6 @@ function actionOf(action, page) {
 
 /** @param {unknown} value @param {number} [longest] */
 function say(value, longest = LONGEST) {
-  const text = value && typeof value === "object" ? JSON.stringify(value) : String(value ?? "");
-  return text.length > longest ? `${text.slice(0, longest)}…` : text;
+  const text = (value && typeof value === "object" ? JSON.stringify(value) : String(value ?? "")).trim();
+  return text.length > longest ? `${text.slice(0, longest).replace(/[\ud800-\udbff]$/, "")}…` : text; // no half of an emoji
 }

@@ -117,6 +117,17 @@ test("a tab that comes back does not show what another one has shown, nor does a
   assert.deepEqual(shown, ["tab 0: 1"]);
 });
 
+test("rubbish in the storage keeps nothing from showing", async () => {
+  for (const rubbish of ["null", "7", '{"a":1}', "{", '["m0"]']) {
+    const { browser, server, tabs, shown, open } = await scene(0);
+    browser.local.setItem('hermes:shown:hermes:1:["ws://hermes.test/ws/development","development","acme","1"]', rubbish);
+    await open();
+    server.publish(info(1));
+    await browser.pass(10);
+    assert.deepEqual([shown, tabs.length], [["tab 0: 1"], 1], rubbish);
+  }
+});
+
 test("what was missed comes at once, and is told apart", async () => {
   const { browser, server, shown } = await scene(2);
   server.publish(info("live"));
