@@ -153,7 +153,7 @@ export class Connection {
     const ms = slot > 0 ? slot : delay(this.#attempt, host.Math.random());
     this.#attempt += 1;
     this.#timer("return", ms, () => void this.#open());
-    // Only a name: a server on this machine answers without a network.
+    // Only a name: a server may be on this machine.
     const state = host.navigator?.onLine === false ? "offline" : "waiting";
     this.#become({ state, retry_in_ms: Math.round(ms), ...why });
   }

@@ -19,7 +19,7 @@ export function safeLink(link, page = globalThis.location?.href ?? "http://local
     const { protocol, host, href } = new URL(link, page);
     if (protocol === "https:" || (protocol === "http:" && host === new URL(page).host)) return href;
   } catch {
-    // no address at all
+    // no address
   }
   return "";
 }
@@ -35,7 +35,7 @@ export function contentOf(data, page) {
   const told = typeof data === "object" && (title ?? text) !== undefined;
   return {
     title: say(title),
-    text: say(told ? text : data), // an object that is no content is shown rather than hidden
+    text: say(told ? text : data), // what is no content is shown, not hidden
     link: safeLink(link, page),
     link_text: say(link_text, LONGEST_LABEL),
     actions: (Array.isArray(actions) ? actions : []).flatMap((each) => actionOf(each, page)).slice(0, ACTIONS),

@@ -46,7 +46,7 @@ export class ToastView {
     this.#draw();
   }
 
-  /** Take the region out of the page. */
+  /** Take all out of the page. */
   remove() {
     this.#toasts.onchange = () => {};
     this.#toasts.clear();
@@ -128,7 +128,7 @@ export class ToastView {
     this.#more.hidden = !more;
     if (more) this.#more.children[0].textContent = count(this.#strings, "more", more);
     else if (this.#more.contains(document.activeElement)) this.#focus(0);
-    // Higher than the page, they are scrolled, the newest in sight.
+    // Higher than the page, they scroll.
     const list = this.#list;
     const last = [...this.#nodes.values()].at(-1);
     const end = last ? last.offsetTop + last.offsetHeight : 0;

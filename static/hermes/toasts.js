@@ -63,7 +63,7 @@ export class Toasts {
     else for (const { type, data } of told) this.show(type, data);
   };
 
-  /** Take a toast away. @param {number} id */
+  /** @param {number} id */
   dismiss(id) {
     for (const toast of this.shown) if (toast.id === id) this.#stop(toast);
     this.shown = this.shown.filter((toast) => toast.id !== id);

@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { FakeServer } from "../../static/hermes/testing.js";
+import { FakeBrowser } from "../../static/hermes/testing_tabs.js";
 import { freshToken, info, jwt } from "./scene.js";
-import { FakeBrowser, numbers, tabOf } from "./tabs.js";
+import { numbers, tabOf } from "./tabs.js";
 
 /**
  * A browser with so many connected tabs.

@@ -5,8 +5,9 @@ import { test } from "node:test";
 
 import { attachShowing } from "../../static/hermes/showing.js";
 import { FakeServer } from "../../static/hermes/testing.js";
+import { FakeBrowser } from "../../static/hermes/testing_tabs.js";
 import { connectedAlice, info } from "./scene.js";
-import { FakeBrowser, numbers, tabOf } from "./tabs.js";
+import { numbers, tabOf } from "./tabs.js";
 
 /** @param {number} count @param {Parameters<typeof tabOf>[2] & { types?: string[] }} [options] */
 async function scene(count, options) {
@@ -120,7 +121,7 @@ test("a tab that comes back does not show what another one has shown, nor does a
 test("rubbish in the storage keeps nothing from showing", async () => {
   for (const rubbish of ["null", "7", '{"a":1}', "{", '["m0"]']) {
     const { browser, server, tabs, shown, open } = await scene(0);
-    browser.local.setItem('hermes:shown:hermes:1:["ws://hermes.test/ws/development","development","acme","1"]', rubbish);
+    browser.localStorage.setItem('hermes:shown:hermes:1:["ws://hermes.test/ws/development","development","acme","1"]', rubbish);
     await open();
     server.publish(info(1));
     await browser.pass(10);
