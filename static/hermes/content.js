@@ -8,7 +8,7 @@ const LONGEST = 1000; // characters; a toast is no page
 const LONGEST_LABEL = 60;
 
 /**
- * Keep a link only if following it is harmless.
+ * Keep a link only if it is harmless.
  * @param {unknown} link
  * @param {string} [page] the page's own address
  * @returns {string} its address; empty when it is not kept
@@ -58,6 +58,7 @@ function actionOf(action, page) {
 
 /** @param {unknown} value @param {number} [longest] */
 function say(value, longest = LONGEST) {
-  const text = (value && typeof value === "object" ? JSON.stringify(value) : String(value ?? "")).trim();
-  return text.length > longest ? `${text.slice(0, longest).replace(/[\ud800-\udbff]$/, "")}…` : text; // no half of an emoji
+  const text = value && typeof value === "object" ? JSON.stringify(value) : String(value ?? "");
+  if (text.length > longest) return `${text.slice(0, longest).replace(/[\ud800-\udbff]$/, "")}…`; // no half of an emoji
+  return text.trim() && text;
 }
