@@ -222,7 +222,7 @@ export class Bell {
     const item = element("li", "hermes-bell__entry");
     Object.assign(item.dataset, { id: entry.id, kind });
     item.append(element("span", "hermes-bell__icon", icon));
-    const heading = title || text;
+    const heading = title || text || this.#strings[kind]; // a link has words
     const body = item.appendChild(element("div", "hermes-bell__body"));
     body.append(element("span", "hermes-bell__kind", `${this.#strings[kind]}: `));
     body.append(link ? anchor("hermes-bell__heading", heading, link) : element("span", "hermes-bell__heading", heading));

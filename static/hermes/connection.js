@@ -63,24 +63,25 @@ export class Connection {
     this.#upgraded = false;
     this.#become({ state: "connecting" });
     this.#watch(HANDSHAKE_MS);
+    let pass;
     try {
-      const pass = await credentials.get();
+      pass = await credentials.get();
       if (turn !== this.#turn) return;
       const socket = new WebSocket(address(pass), ["hermes.v1", `hermes.token.${pass.token}`]);
       this.#socket = socket;
       socket.onopen = () => (this.#upgraded = true);
       socket.onmessage = (event) => turn === this.#turn && this.#arrived(event.data);
       socket.onclose = (event) => turn === this.#turn && this.#ended(event.code, event.reason);
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (turn !== this.#turn) return;
-      const reason = error instanceof Error ? error.message : `${error}`;
+      const reason = `${error?.message ?? error}`;
       // Waiting makes no bad address or token good; a fetch that failed may succeed.
-      if (error instanceof Refused || error instanceof DOMException) this.stop({ state: "closed", reason });
+      if (error instanceof Refused || (pass && error instanceof DOMException)) this.stop({ state: "closed", reason });
       else this.#wait({ reason });
     }
   }
 
-  /** Let go of the socket, if there is one, and of every timer. */
+  /** Let go of the socket and of every timer. */
   #drop() {
     this.#turn += 1;
     for (const timer of Object.values(this.#timers)) this.#wiring.host.clearTimeout(timer);
@@ -125,7 +126,7 @@ export class Connection {
       const { token } = await this.#wiring.credentials.get(true);
       if (turn === this.#turn) this.send({ action: "refresh", token });
     } catch (error) {
-      // The connection is good until the token's end; then the source is asked again.
+      // It is good until the token's end; then the source is asked again.
       if (error instanceof Refused && turn === this.#turn) this.#wiring.host.clearTimeout(this.#timers.refresh);
     }
   }
@@ -152,22 +153,22 @@ export class Connection {
     const ms = slot > 0 ? slot : delay(this.#attempt, host.Math.random());
     this.#attempt += 1;
     this.#timer("return", ms, () => void this.#open());
-    // Only a name: a server on this machine answers without a network.
+    // Only a name: a server may be on this machine.
     const state = host.navigator?.onLine === false ? "offline" : "waiting";
     this.#become({ state, retry_in_ms: Math.round(ms), ...why });
   }
 
-  /** @param {{ type: string, persisted?: boolean }} event */
+  /** @param {any} event */
   #noticed = ({ type, persisted }) => {
     const { host } = this.#wiring;
-    // A page that is first shown, or left for good.
+    // First shown, or left for good.
     if (type.startsWith("page") && !persisted) return;
     // A socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
     if (/hide|freeze|offline/.test(type)) return this.#wait({ reason: type });
     if (type !== "visibilitychange" || host.document?.visibilityState !== "hidden") this.hasten();
   };
 
-  /** Somebody looks: come back now, but not before the server's moment; see whether the socket lives. */
+  /** Come back now, but not before the server's moment; see whether the socket lives. */
   hasten() {
     if (/waiting|offline/.test(this.state)) {
       if (this.#wiring.host.Date.now() >= this.#returnAt) void this.#open();
@@ -181,7 +182,7 @@ export class Connection {
     this.#check(false);
   }
 
-  /** End a connection that was silent for too long. @param {boolean} graceful grant what stands in line a moment */
+  /** End a connection that was silent for too long. @param {boolean} graceful what stands in line gets a moment */
   #check(graceful) {
     const heardAt = this.#heardAt;
     // A clock set back would make the silence negative.
@@ -196,7 +197,7 @@ export class Connection {
   #timer(name, ms, then) {
     const { host } = this.#wiring;
     host.clearTimeout(this.#timers[name]);
-    this.#timers[name] = host.setTimeout(then, ms);
+    this.#timers[name] = host.setTimeout(then, Math.min(ms, 2 ** 31 - 1)); // beyond, it is due at once
   }
 
   /** @param {StateChange} change */

@@ -8,7 +8,7 @@ const LONGEST = 1000; // characters; a toast is no page
 const LONGEST_LABEL = 60;
 
 /**
- * Keep a link only if following it is harmless.
+ * Keep a link only if it is harmless.
  * @param {unknown} link
  * @param {string} [page] the page's own address
  * @returns {string} its address; empty when it is not kept
@@ -19,7 +19,7 @@ export function safeLink(link, page = globalThis.location?.href ?? "http://local
     const { protocol, host, href } = new URL(link, page);
     if (protocol === "https:" || (protocol === "http:" && host === new URL(page).host)) return href;
   } catch {
-    // no address at all
+    // no address
   }
   return "";
 }
@@ -35,13 +35,13 @@ export function contentOf(data, page) {
   const told = typeof data === "object" && (title ?? text) !== undefined;
   return {
     title: say(title),
-    text: say(told ? text : data), // an object that is no content is shown rather than hidden
+    text: say(told ? text : data), // what is no content is shown, not hidden
     link: safeLink(link, page),
     link_text: say(link_text, LONGEST_LABEL),
     actions: (Array.isArray(actions) ? actions : []).flatMap((each) => actionOf(each, page)).slice(0, ACTIONS),
-    icon: say(icon, 8),
-    look: /^[\w-]{1,32}$/.test(look) ? `${look}` : "",
-    lasts_ms: lasts_ms >= 0 ? lasts_ms && Math.min(60_000, Math.max(1000, lasts_ms)) : undefined,
+    icon: say(icon, 16),
+    look: /^[\w-]{1,32}$/.exec(say(look))?.[0] ?? "",
+    lasts_ms: typeof lasts_ms === "number" && lasts_ms >= 0 ? lasts_ms && Math.min(60_000, Math.max(1000, lasts_ms)) : undefined,
     draw: typeof draw === "function" ? draw : undefined,
   };
 }
@@ -59,5 +59,6 @@ function actionOf(action, page) {
 /** @param {unknown} value @param {number} [longest] */
 function say(value, longest = LONGEST) {
   const text = value && typeof value === "object" ? JSON.stringify(value) : String(value ?? "");
-  return text.length > longest ? `${text.slice(0, longest)}…` : text;
+  if (text.length > longest) return `${text.slice(0, longest).replace(/[\ud800-\udbff]$/, "")}…`; // no half of an emoji
+  return text.trim() && text;
 }

@@ -3,7 +3,7 @@
 
 const SPARE_MS = 10_000; // a token this close to its end would be refused while it is on its way
 
-/** A token function throws it to say that asking again is of no use: the user has signed out. */
+/** A token function throws it when asking again is of no use: the user has signed out. */
 export class Refused extends Error {}
 
 /**

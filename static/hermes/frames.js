@@ -18,6 +18,7 @@ export function parse(text) {
     const whole = Number.isSafeInteger(seq) && typeof epoch === "string" && typeof id === "string";
     return whole ? { kind: "entry", entry: frame } : { kind: "other" };
   }
-  if (!`${data?.type}`.startsWith(CONTROL)) return { kind: "other" };
-  return { kind: "control", type: `${data.type}`, data: Object(data.data) };
+  const type = data?.type;
+  if (typeof type !== "string" || !type.startsWith(CONTROL)) return { kind: "other" };
+  return { kind: "control", type, data: Object(data.data) };
 }

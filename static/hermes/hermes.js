@@ -11,12 +11,21 @@ export { Refused };
 
 const RECENT_MS = 10_000;
 
+/** One that fails must not stop the others, nor go unseen. @param {() => void} call */
+function attempt(call) {
+  try {
+    call();
+  } catch (error) {
+    (globalThis.reportError ?? console.error)(error);
+  }
+}
+
 /**
  * A member's notifications in one room.
  * @template {Record<string, any>} [Messages=Record<string, any>] each message type's data
  */
 export class Hermes {
-  /** Called for an entry that nobody listens to. @type {((message: any, entry: Entry) => void) | null} */
+  /** For an entry that nobody listens to. @type {((message: any, entry: Entry) => void) | null} */
   otherwise = null;
   /** Who listens; `on` adds to it, and so may the article's pages. @type {Subscriber[]} */
   subscribers = [];
@@ -26,7 +35,7 @@ export class Hermes {
   /** @type {Line | undefined} */ #line;
   #missing = 0;
   #options;
-  /** @type {Map<string, { resolve: Function, reject: Function, timer: any }>} */ #recent = new Map();
+  /** @type {Map<string, any>} */ #recent = new Map();
   #ref = 0;
   /** @type {Shown | null} */ #shown = null;
   #wanted = false;
@@ -64,7 +73,7 @@ export class Hermes {
     return this.#line?.state ?? "idle";
   }
 
-  /** The last entry that this page has handled; null before the first connection. */
+  /** The last entry that was handled; null before the first connection. */
   get position() {
     return this.#shown?.position ?? null;
   }
@@ -152,12 +161,13 @@ export class Hermes {
   /** Go on where this member was. @param {Partial<Pass>} pass */
   #become(pass) {
     const member = this.#member(pass);
-    if (this.#identity === `${member}`) return member;
+    const identity = JSON.stringify(member);
+    if (this.#identity === identity) return member;
     // The rendered position is the first member's.
     const rendered = this.#identity ? null : positionOf(this.#options.position);
     this.#flush();
     this.#shown = new Shown(this.#options.storage, member, rendered);
-    this.#identity = `${member}`;
+    this.#identity = identity;
     return member;
   }
 
@@ -168,14 +178,14 @@ export class Hermes {
     if (!this.#shown?.take(entry)) return;
     const named = this.#tell(entry.data?.type, entry.data?.data, entry, missed);
     const all = this.#tell("*", entry.data, entry, missed);
-    if (!named && !all) this.otherwise?.(entry.data, entry);
+    if (!named && !all) attempt(() => this.otherwise?.(entry.data, entry));
   }
 
   /** @param {string} type @param {Record<string, any>} data */
   #obey(type, data) {
     const position = positionOf(data);
     if (position && this.#shown) {
-      // A loss or a fresh start says from where it goes on; the others only how far it has come.
+      // A loss or a fresh start says where it goes on, the others how far it is.
       if (/lost|gap|fresh/.test(type + data.status)) this.#shown.adopt(position);
       else this.#shown.advance(position);
     }
@@ -196,18 +206,14 @@ export class Hermes {
 
   #flush = () => this.#shown?.flush();
 
-  /** Tell who listens, if anyone does. @param {any[]} about type, data, entry, missed */
+  /** Tell who listens. @param {any[]} about type, data, entry, missed */
   #tell(...[type, data, entry, missed]) {
     // No entry passes for an event of ours.
     if (typeof type !== "string" || (entry && type.startsWith(CONTROL))) return false;
     const listening = this.subscribers.filter((subscriber) => subscriber?.type === type);
-    for (const { callback } of listening) {
-      try {
-        callback(data, entry, missed);
-      } catch (error) {
-        // One failing subscriber must not stop the others, and must not go unseen.
-        (globalThis.reportError ?? console.error)(error);
-      }
+    for (const each of listening) {
+      // Another one may have ended it.
+      if (this.subscribers.includes(each)) attempt(() => each.callback(data, entry, missed));
     }
     return listening.length > 0;
   }

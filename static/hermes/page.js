@@ -7,7 +7,7 @@ import { Hermes, Refused } from "./hermes.js";
 import { ToastView } from "./toast_view.js";
 import { Toasts } from "./toasts.js";
 
-/** A token source: the inline token first, then one POST for each. @param {Config} config @returns {() => Promise<Pass>} */
+/** The inline token first, then one POST for each. @param {Config} config @returns {() => Promise<Pass>} */
 export function tokenSource({ pass: inline, token_url, csrf_cookie, csrf_token, room, stage, user_id }) {
   return async () => {
     const given = inline;
@@ -27,7 +27,7 @@ export function tokenSource({ pass: inline, token_url, csrf_cookie, csrf_token, 
     }
     if (!ok) throw new Error(`The token could not be fetched (${status}).`);
     const pass = await response.json();
-    // Somebody else has signed in meanwhile: what is theirs does not belong on this page.
+    // Somebody else has signed in: what is theirs does not belong here.
     if (`${pass.user_id}` !== `${user_id}`) throw new Refused("This session is another user's now.");
     return pass;
   };
@@ -52,8 +52,9 @@ export function start() {
   const openList = (toasts.onlist = async () => (await ring()).open());
   const hermes = Object.assign(client, { toasts, view, openList });
   const showing = import("./showing.js").then((it) => it.attachShowing(client, toasts.showEntries, { types: [...KINDS] }));
-  const connect = () => showing.finally(() => hermes.connect());
-  // Pages may have left subscribers here before this module came: `(window.hermes ??= {subscribers: []})`.
+  /** @type {Promise<unknown> | undefined} */ let connecting;
+  const connect = () => (connecting ??= showing.finally(() => hermes.connect()));
+  // Pages may have left subscribers here before this module came.
   const early = /** @type {any} */ (window).hermes?.subscribers;
   if (Array.isArray(early)) hermes.subscribers.push(...early);
   Object.assign(window, { hermes });

@@ -10,7 +10,7 @@ export function positionOf(value) {
 
 /**
  * A socket's address.
- * @param {string} url ws(s):// or http(s)://, of a host or already of `/ws/<stage>`
+ * @param {string} url ws(s):// or http(s)://, with or without `/ws/<stage>`
  * @param {string} stage
  * @param {Position | null} position to resume after; null: from now on
  */

@@ -20,6 +20,9 @@ const EVENTS = ["pagehide", "freeze", "pageshow", "resume", "online", "visibilit
  */
 const behind = (mine, after) => !!mine !== !!after || mine?.epoch !== after?.epoch || (mine?.seq ?? 0) < (after?.seq ?? 0);
 
+/** Whether two name the same member: one by one, for an id may hold a comma. @param {string[]} a @param {string[]} b */
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
 /** @param {string} name @param {object | null} data @returns {Frame} */
 const control = (name, data) => ({ kind: "control", type: `hermes.${name}`, data: { ...data } });
 
@@ -72,7 +75,8 @@ export class Share {
   /** False when there is no open connection to take it. @param {object} frame */
   send(frame) {
     if (this.#connection) return this.#request(this.#id, frame);
-    if (this.state === "open") this.#post({ kind: "request", frame });
+    // As text, like a socket's: what cannot be cloned, such as a page library's proxies, can be sent.
+    if (this.state === "open") this.#post({ kind: "request", frame: JSON.parse(JSON.stringify(frame)) });
     return this.state === "open";
   }
 
@@ -89,7 +93,7 @@ export class Share {
       const pass = named ? {} : await credentials.get();
       if (turn !== this.#turn) return;
       const whose = member(pass);
-      if (`${whose}` !== `${this.#member}`) this.#base = this.#greeting = undefined;
+      if (!same(whose, this.#member)) this.#base = this.#greeting = undefined;
       this.#member = whose;
       const url = new URL(address(pass));
       // Nobody shares with a member whom nobody can name.
@@ -105,7 +109,11 @@ export class Share {
       return this.#become({ state: "waiting", reason, retry_in_ms: Math.round(ms) });
     }
     this.#attempt = 0;
-    this.#channel = new /** @type {typeof BroadcastChannel} */ (host.BroadcastChannel)(this.#name);
+    try {
+      this.#channel = new /** @type {typeof BroadcastChannel} */ (host.BroadcastChannel)(this.#name);
+    } catch {
+      return this.#alone(); // some browsers forbid it together with storage
+    }
     this.#channel.onmessage = ({ data }) => this.#arrived(data);
     this.#queue(false);
     if (!this.#leads) this.#ask();
@@ -128,9 +136,14 @@ export class Share {
     locks.request(this.#name, steal ? { steal } : { signal: abort.signal }, lead).catch((error) => {
       if (request !== this.#turnToLead) return;
       if (error.name === "AbortError") return this.#join(); // taken from us
-      this.#leave(); // no locks for this page: a socket of its own
-      this.#lead();
+      this.#alone(); // no locks for this page
     });
+  }
+
+  /** Have a socket of our own: what tabs share is not for this page. */
+  #alone() {
+    this.#leave();
+    this.#lead();
   }
 
   /** Let go of everything that others could wait for. */
@@ -183,7 +196,7 @@ export class Share {
       address: (pass) => {
         const { member, address } = this.#wiring;
         // Nothing of one member may reach another one's tabs.
-        if (this.#name && `${member(pass)}` !== `${this.#member}`) throw new Refused("The token is another member's.");
+        if (this.#name && !same(member(pass), this.#member)) throw new Refused("The token is another member's.");
         return address(pass);
       },
       onframe: (frame) => connection === this.#connection && this.#received(frame),
@@ -248,8 +261,8 @@ export class Share {
     if (!position) return [];
     const base = this.#base;
     if (base?.epoch !== position.epoch || position.seq < base.seq) return null;
-    const same = [base, ...this.#ring].find(({ seq }) => seq === position.seq);
-    if (same && same.id !== position.id) return null;
+    const known = [base, ...this.#ring].find(({ seq }) => seq === position.seq);
+    if (known && known.id !== position.id) return null;
     return this.#ring.filter(({ seq }) => seq > position.seq);
   }
 
@@ -310,7 +323,7 @@ export class Share {
   #hear(frame) {
     const { position, onframe } = this.#wiring;
     if (frame.kind === "entry") {
-      this.#ring.push(frame.entry);
+      this.#ring.push(structuredClone(frame.entry)); // subscribers may change theirs
       if (this.#ring.length > RING) this.#base = positionOf(this.#ring.shift());
     }
     if (frame.kind === "control" && frame.type === "hermes.hello") this.#greeting = frame.data;

@@ -53,7 +53,8 @@ export function attachShowing(hermes, show, { types = ["*"], host = globalThis }
 
   function read() {
     try {
-      return JSON.parse(host.localStorage?.getItem(`hermes:shown:${name}`) ?? "[]");
+      const ids = JSON.parse(host.localStorage?.getItem(`hermes:shown:${name}`) ?? "[]");
+      return Array.isArray(ids) ? ids : [];
     } catch {
       return [];
     }

@@ -79,7 +79,7 @@ export class Shown {
     try {
       this.#storage()?.setItem(`hermes:${what}:${this.#name}`, JSON.stringify(value));
     } catch {
-      this.#store = null; // full or forbidden: this page alone remembers
+      // full or forbidden: this page alone remembers
     }
   }
 }

@@ -225,7 +225,8 @@ export class FakeHost extends EventTarget {
    * @param {number} ms
    */
   setTimeout(handler, ms) {
-    const timer = { at: this.#now + ms, order: this.#order++, handler };
+    // Browsers take what is longer than 24 days for 0.
+    const timer = { at: this.#now + (ms < 2 ** 31 ? ms : 0), order: this.#order++, handler };
     this.#timers.push(timer);
     return timer;
   }

@@ -5,7 +5,7 @@ import { anchor, button, element } from "./drawing.js";
 import { STRINGS, count } from "./strings.js";
 import { swipe } from "./swipe.js";
 
-const HEARD_MS = 5000; // by then a screen reader has taken what it is to read out
+const HEARD_MS = 5000; // by then a screen reader has it
 const ANYWHERE = ["visibilitychange", "pointerdown", "keydown"];
 
 const still = () => document.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -46,7 +46,7 @@ export class ToastView {
     this.#draw();
   }
 
-  /** Take the region out of the page. */
+  /** Take all out of the page. */
   remove() {
     this.#toasts.onchange = () => {};
     this.#toasts.clear();
@@ -55,7 +55,7 @@ export class ToastView {
     this.#region.remove();
   }
 
-  /** Draw with the next frame, however much changes until then. */
+  /** Draw with the next frame. */
   #soon = () => {
     this.#drawing ||= requestAnimationFrame(() => this.#draw());
   };
@@ -128,11 +128,17 @@ export class ToastView {
     this.#more.hidden = !more;
     if (more) this.#more.children[0].textContent = count(this.#strings, "more", more);
     else if (this.#more.contains(document.activeElement)) this.#focus(0);
+    // Higher than the page, they scroll.
+    const list = this.#list;
+    const last = [...this.#nodes.values()].at(-1);
+    const end = last ? last.offsetTop + last.offsetHeight : 0;
+    list.toggleAttribute("data-tall", end > list.clientHeight + 1);
+    if (made.length) list.scrollTop = end;
     // What was hovered may have gone.
     this.#hold();
   }
 
-  /** Change what stands where, and let everything glide to its new place. @param {() => void} change */
+  /** Change what stands where; all of it glides there. @param {() => void} change */
   #glide(change) {
     const nodes = still() ? [] : [...this.#nodes.values()];
     const top = (/** @type {HTMLElement} */ node) => node.getBoundingClientRect().top;
@@ -149,7 +155,7 @@ export class ToastView {
     return n ? count(this.#strings, away ? "away" : "flood", n) : title;
   }
 
-  /** Have it read out, once: at once when it is dangerous, else when the reader pauses. @param {Toast} toast */
+  /** Have it read out, once. @param {Toast} toast */
   #say(toast) {
     const node = element("p", "", `${this.#strings[toast.kind]}: ${this.#heading(toast)} ${toast.text}`);
     this.#aloud[toast.kind === "danger" ? 1 : 0].append(node);

@@ -4,7 +4,7 @@
 import { KINDS, contentOf } from "./content.js";
 
 const SECOND = 1000;
-// What is dangerous stands longer, so that it is not missed; then a reader needs a second for 25 characters.
+// What is dangerous stands longest; then a reader needs a second for 25 characters.
 const BASE_MS = { info: 5000, success: 4000, warning: 8000, danger: 12_000, custom: 5000 };
 const READING_MS = 40;
 const LONGEST_MS = 20_000;
@@ -18,7 +18,7 @@ export class Toasts {
   onaction = () => {};
   /** Called after every change. */
   onchange = () => {};
-  /** Called to show all that a digest stands for; null: it does not offer that. @type {(() => unknown) | null} */
+  /** Called to show what a digest stands for; null: none offers that. @type {(() => unknown) | null} */
   onlist = null;
   paused = false;
   /** @type {Toast[]} */ shown = [];
@@ -52,7 +52,7 @@ export class Toasts {
   }
 
   /**
-   * Show what entries say, if their type is one of KINDS.
+   * Show those entries whose type is one of KINDS.
    * @param {import("./types.js").Entry[]} entries
    * @param {{ away?: boolean }} [how] away: they were missed, and many become a digest
    */
@@ -63,7 +63,7 @@ export class Toasts {
     else for (const { type, data } of told) this.show(type, data);
   };
 
-  /** Take a toast away. @param {number} id */
+  /** @param {number} id */
   dismiss(id) {
     for (const toast of this.shown) if (toast.id === id) this.#stop(toast);
     this.shown = this.shown.filter((toast) => toast.id !== id);
@@ -71,7 +71,7 @@ export class Toasts {
     this.#fill();
   }
 
-  /** Take all of them away, with those that wait. */
+  /** Take all of them away. */
   clear() {
     for (const toast of this.shown) this.#stop(toast);
     this.shown = [];
@@ -84,7 +84,7 @@ export class Toasts {
     return this.waiting.reduce((sum, { count, times }) => sum + (count || times), 0);
   }
 
-  /** Stop every toast's time (somebody is reading, or nobody can see them), or let it run on. @param {boolean} paused */
+  /** Stop every toast's time, or let it run on. @param {boolean} paused */
   pause(paused = true) {
     if (this.paused === paused) return;
     this.paused = paused;
@@ -114,7 +114,7 @@ export class Toasts {
     return [...this.shown, ...this.waiting].find(is);
   }
 
-  /** Count toasts in the digest that stands, or in one that is next. @param {Toast[]} toasts @param {boolean} away */
+  /** Count toasts in a digest. @param {Toast[]} toasts @param {boolean} away */
   #digest(toasts, away) {
     let digest = this.#find((toast) => toast.count && toast.away === away);
     if (!digest) {
@@ -129,7 +129,7 @@ export class Toasts {
     return this.#again(digest);
   }
 
-  /** Let a toast's time begin anew; show what there is room for. @param {Toast} toast */
+  /** Let a toast's time begin anew. @param {Toast} toast */
   #again(toast) {
     toast.left_ms = toast.lasts_ms;
     if (toast.timer) {

@@ -462,3 +462,49 @@ def test_who_wants_no_motion_gets_none(toolkit: Toolkit) -> None:
     assert page.locator(".hermes-toast").count() == 1
     page.locator(".hermes-bell__button").click()
     assert page.evaluate("() => document.getAnimations().length") == 0
+
+
+def test_toasts_that_are_higher_than_the_page_are_scrolled(toolkit: Toolkit) -> None:
+    page = toolkit(viewport={"width": 640, "height": 300})  # 1280 x 600, zoomed to 200 %
+    for n in range(4):
+        show(page, "info", f"toast {n} " + "Donaudampfschifffahrtsgesellschaft" * 3, "a line\n" * 9, lasts_ms=0)
+    page.locator(TOAST).last.hover()
+    settle(page)
+    assert in_sight(page, 3), "the newest"
+    assert not in_sight(page, 0)
+    page.mouse.wheel(0, -5000)
+    page.wait_for_function("() => document.querySelector('.hermes-toasts__list').scrollTop === 0")
+    assert in_sight(page, 0), "the oldest"
+    page.keyboard.press("F8")
+    expect(page.locator(TOAST).last).to_be_focused()
+    assert in_sight(page, 3)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 640
+    page.evaluate("() => toasts.clear()")
+    show(page, "info", "short")
+    expect(page.locator(".hermes-toasts__list[data-tall]")).to_have_count(0)
+
+
+def in_sight(page: Page, n: int) -> bool:
+    """Whether a toast's heading is inside the page."""
+    box = page.locator(f"{TOAST} .hermes-toast__title").nth(n).bounding_box()
+    size = page.viewport_size
+    assert box
+    assert size
+    return box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
+
+
+def test_a_message_that_no_text_can_be_made_of_keeps_nothing_else_from_showing(toolkit: Toolkit) -> None:
+    page = toolkit()
+    odd = {"toString": 1, "valueOf": 1, "toJSON": 1}
+    for data in ("before", {**dict.fromkeys(("title", "text", "link", "icon", "look", "lasts_ms"), odd)}, "after"):
+        page.evaluate("(data) => void server.publish({type: 'info', data})", data)
+    expect(page.locator(TOAST)).to_have_count(3)
+    page.locator(".hermes-bell__button").click()
+    expect(page.locator(".hermes-bell__entry")).to_have_count(3)
+
+
+def test_a_link_without_words_has_some_in_the_list(toolkit: Toolkit) -> None:
+    page = toolkit()
+    page.evaluate("() => void server.publish({type: 'warning', data: {title: ' ', link: '/a'}})")
+    page.locator(".hermes-bell__button").click()
+    expect(page.locator(".hermes-bell__list").get_by_role("link", name="Warning")).to_be_visible()

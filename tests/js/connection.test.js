@@ -154,6 +154,29 @@ test("a token function that fails is asked again later, and one that refuses is 
   assert.equal(refused.server.all.length, 0);
 });
 
+test("a token function whose fetch was aborted is asked again", async () => {
+  const reasons = [new DOMException("The operation timed out.", "TimeoutError"), new DOMException("aborted", "AbortError"), undefined];
+  const { hermes, host } = alice({ token: () => (reasons.length ? Promise.reject(reasons.shift()) : freshToken()) });
+  hermes.connect();
+  await host.pass(20_000);
+  assert.equal(hermes.state, "open");
+});
+
+test("an address that no socket takes ends it", async () => {
+  const { hermes, host } = alice({
+    WebSocket: /** @type {any} */ (
+      class {
+        constructor() {
+          throw new DOMException("ws: from https:", "SecurityError");
+        }
+      }
+    ),
+  });
+  hermes.connect();
+  await host.pass(60_000);
+  assert.equal(hermes.state, "closed");
+});
+
 test("a token function that never answers does not hold it up for ever", async () => {
   let asked = 0;
   const { hermes, host } = alice({
@@ -326,6 +349,13 @@ test("a token is renewed before its end without a new connection", async () => {
   assert.equal(refreshes.length, 3);
   assert.equal(new Set(refreshes.map(({ token }) => token)).size, 3);
   assert.equal(asked(), 4);
+});
+
+test("a token that is good for months is not renewed all the time: a browser's timers end after 24 days", async () => {
+  const { server, host, asked } = await connectedAlice({ server: new FakeServer({ expires_in_s: 60 * 86_400 }) });
+  await host.pass(1000);
+  assert.equal(asked(), 1);
+  assert.deepEqual(server.last.received, []);
 });
 
 test("it is also renewed when the server says that it expires", async () => {

@@ -37,6 +37,16 @@ test("the sharing, which is loaded apart, weighs what the documents say", () => 
   assert.ok(gzipped(["showing.js"]) <= Number(showing) * 1024, `${gzipped(["showing.js"])} bytes`);
 });
 
+test("what travels file by file weighs what the documents say", () => {
+  const text = readFileSync(new URL("../../docs/toolkit.md", import.meta.url), "utf8").replaceAll(/\s+/g, " ");
+  const [, core, toasts, page] = text.match(/file by file, .*? are ([\d.]+) and ([\d.]+) KiB, .*? fetches ([\d.]+) KiB/) ?? [];
+  const [, looks, bellLooks, bell] = text.match(/stylesheets \(([\d.]+) KiB, the bell's ([\d.]+) KiB\) and the bell \(([\d.]+) KiB\)/) ?? [];
+  const apart = (/** @type {string[]} */ names) => names.reduce((sum, name) => sum + gzipped([name]), 0) / 1024;
+  const said = [[core, CORE], [toasts, [...CORE, ...TOASTS]], [page, [...CORE, ...TOASTS, "share.js", "showing.js"]],
+    [looks, ["toasts.css"]], [bellLooks, ["bell.css"]], [bell, ["bell.js", "read_marks.js"]]];
+  for (const [most, names] of said) assert.ok(apart(/** @type {string[]} */ (names)) <= Number(most), `${names}: ${apart(/** @type {string[]} */ (names))}`);
+});
+
 test("the bell is fetched only by who wants it", () => {
   assert.deepEqual(loaded(["bell.js"]), ["bell.js", "content.js", "drawing.js", "read_marks.js", "strings.js"]);
   for (const name of [...CORE, ...TOASTS]) assert.doesNotMatch(read(name), /^import .*bell/m, name);

@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { Hermes } from "../../static/hermes/hermes.js";
 import { FakeServer, FakeStorage } from "../../static/hermes/testing.js";
-import { alice, connectedAlice, freshToken, info } from "./scene.js";
+import { alice, connectedAlice, freshToken, info, jwt } from "./scene.js";
 
 /** @param {string} name */
 const golden = (name) => JSON.parse(readFileSync(new URL(`../wire/${name}.json`, import.meta.url), "utf8"));
@@ -74,6 +74,33 @@ test("one failing subscriber does not stop the others, and is reported", async (
   server.publish(info(2));
   assert.deepEqual(got, [1, 2]);
   assert.equal(reported[0], "a bug");
+});
+
+test("a listener that fails on what nobody listens to is reported, and stops nothing", async (t) => {
+  const { hermes, server } = await connectedAlice();
+  hermes.subscribers.length = 0;
+  const reported = t.mock.method(console, "error", () => {});
+  hermes.otherwise = () => {
+    throw new Error("a bug");
+  };
+  server.publish(info(1));
+  assert.equal(reported.mock.callCount(), 1);
+  assert.equal(hermes.position?.seq, 1);
+});
+
+test("who was ended while others are told is not told any more", async () => {
+  const { hermes, server } = await connectedAlice();
+  /** @type {any[]} */ const got = [];
+  hermes.on("info", (data) => {
+    got.push(`first ${data}`);
+    endSecond();
+    if (data === 2) hermes.close();
+  });
+  const endSecond = hermes.on("info", (data) => got.push(`second ${data}`));
+  hermes.on("info", (data) => got.push(`third ${data}`));
+  server.publish(info(1));
+  server.publish(info(2));
+  assert.deepEqual(got, ["first 1", "third 1", "first 2"]);
 });
 
 test("bad JSON and strange frames end nothing", async () => {
@@ -257,6 +284,15 @@ test("another member on the same page does not go on from the first one's positi
   assert.equal(scene.server.last.url.search, "");
 });
 
+test("members whose names differ by a comma alone have positions of their own", async () => {
+  const members = [{ room_id: "acme,1", user_id: "2" }, { room_id: "acme", user_id: "1,2" }];
+  const { server, host } = await connectedAlice({ token: () => jwt(members.shift() ?? {}) });
+  server.publish(info(1));
+  server.drop(4401);
+  await host.pass(1000);
+  assert.deepEqual(server.all.map(({ url }) => url.search), ["", ""]);
+});
+
 test("with another stage comes another position", async () => {
   const first = await connectedAlice();
   first.server.publish(info(1));
@@ -282,6 +318,24 @@ test("a browser that forbids storage costs memory across pages and nothing else"
     await host.pass(1000);
     assert.deepEqual(heard, [1, 2]);
   }
+});
+
+test("a storage that is too full for the ids still keeps the position", async () => {
+  const storage = new FakeStorage();
+  const full = {
+    getItem: (/** @type {string} */ key) => storage.getItem(key),
+    setItem: (/** @type {string} */ key, /** @type {string} */ value) => {
+      if (value.length > 500) throw new DOMException("full", "QuotaExceededError");
+      storage.setItem(key, value);
+    },
+  };
+  const first = await connectedAlice({ storage: full });
+  for (let n = 0; n < 100; n += 1) first.server.publish(info(n));
+  first.host.notice("pagehide", { persisted: false });
+  first.server.publish(info("kept"));
+  first.hermes.disconnect();
+  const second = await nextPage({ ...first, storage });
+  assert.deepEqual(second.heard, []);
 });
 
 test("rubbish in the storage is no position", async () => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -43,6 +43,15 @@ test("it installs and works in Node, with the fake server of its own", () => {
   assert.equal(run("node", ["use.js"]), "paid 7\n");
 });
 
+test("what the documents say of testing tabs that share is so", () => {
+  const text = readFileSync(join(ROOT, "docs/toolkit.md"), "utf8");
+  const [code] = text.match(/import { FakeServer } from ".\/hermes\/testing.js";\nimport { FakeBrowser }[\s\S]*?(?=```)/) ?? [""];
+  const own = `import { Hermes } from "./hermes/hermes.js";\n`;
+  const check = `console.log(server.all.length, server.connections.size, pages[1].sharing.leads, pages[1].state);`;
+  writeFileSync(join(app, "tabs.js"), `${own}${code}${check}`.replaceAll('"./hermes/hermes.js"', '"hermes-toolkit"').replaceAll('"./hermes/', '"hermes-toolkit/'));
+  assert.equal(run("node", ["tabs.js"]), "2 1 true open\n");
+});
+
 test("a user's own map of messages types what the callbacks get", () => {
   writeFileSync(
     join(app, "use.ts"),
@@ -69,6 +78,33 @@ test("a user's own map of messages types what the callbacks get", () => {
   writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["use.ts"] }));
   const { status, stdout } = spawnSync("node", [join(ROOT, "node_modules/typescript/bin/tsc")], { cwd: app, encoding: "utf8" });
   assert.equal(status, 0, stdout);
+});
+
+test("installed from its folder it is typed too, once that folder has its tools; without them it installs and works", () => {
+  for (const tools of [true, false]) {
+    const folder = join(app, `hermes-${tools}`);
+    const user = join(app, `user-${tools}`);
+    for (const made of [folder, user]) mkdirSync(made);
+    for (const name of ["package.json", "tsconfig.json", "tsconfig.types.json", "static/hermes"]) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
+    if (tools) symlinkSync(realpathSync(join(ROOT, "node_modules")), join(folder, "node_modules"));
+    writeFileSync(join(user, "package.json"), JSON.stringify({ name: "user", type: "module", private: true }));
+    run("npm", ["install", "--silent", "--offline", "--no-audit", "--no-fund", folder], user);
+    writeFileSync(join(user, "use.js"), `import { Hermes } from "hermes-toolkit"; console.log(new Hermes({ stage: "s", token: "t" }).state);`);
+    assert.equal(run("node", ["use.js"], user), "idle\n");
+    if (!tools) continue;
+    writeFileSync(
+      join(user, "use.ts"),
+      `import { Hermes } from "hermes-toolkit";
+      const hermes = new Hermes<{ note: string }>({ stage: "s", token: "t" });
+      hermes.on("note", (text) => text.trim());
+      // @ts-expect-error no such message
+      hermes.on("notes", () => {});`,
+    );
+    const compilerOptions = { strict: true, noEmit: true, target: "es2022", module: "nodenext", types: [], lib: ["es2022", "dom"] };
+    writeFileSync(join(user, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["use.ts"] }));
+    const { status, stdout } = spawnSync("node", [join(ROOT, "node_modules/typescript/bin/tsc")], { cwd: user, encoding: "utf8" });
+    assert.equal(status, 0, stdout);
+  }
 });
 
 test("a bundler takes it, loads the sharing apart, and leaves out what is not used", async () => {

@@ -68,7 +68,7 @@ test("golden frames that move the position hold one", () => {
 
 test("a frame that is nothing of ours is nothing, and never throws", () => {
   const bad = ["", "{", "null", "1", "[]", "{}", '{"data":null}', '{"data":{"type":7}}', '{"data":{"type":"info"}}', '{"seq":1}',
-    '{"seq":"1","epoch":"e","id":"x"}', '{"seq":1.5,"epoch":"e","id":"x"}', '{"seq":1,"epoch":"e"}', undefined, new Uint8Array(2)];
+    '{"data":{"type":{"toString":1}}}', '{"data":{"type":["hermes.hello"]}}', '{"seq":"1","epoch":"e","id":"x"}', '{"seq":1.5,"epoch":"e","id":"x"}', '{"seq":1,"epoch":"e"}', undefined, new Uint8Array(2)];
   for (const text of bad) assert.equal(parse(text).kind, "other", `${text}`);
 });
 

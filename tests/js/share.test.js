@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { FakeServer } from "../../static/hermes/testing.js";
-import { freshToken, info } from "./scene.js";
-import { FakeBrowser, numbers, tabOf } from "./tabs.js";
+import { FakeBrowser } from "../../static/hermes/testing_tabs.js";
+import { freshToken, info, jwt } from "./scene.js";
+import { numbers, tabOf } from "./tabs.js";
 
 /**
  * A browser with so many connected tabs.
@@ -130,6 +131,14 @@ test("a token that has become another member's ends the tab that got it, and rea
   await browser.pass(10);
   assert.deepEqual([first.heard, second.heard], [[], ["for Alice"]]);
   assert.ok(second.hermes.sharing?.leads);
+});
+
+test("a member whose name differs by a comma alone is another one", async () => {
+  const members = [{ room_id: "acme,1", user_id: "2" }, { room_id: "acme", user_id: "1,2" }];
+  const { browser, server, tabs } = await scene(1, { token: () => jwt(/** @type {object} */ (members.shift())) });
+  server.drop(4401);
+  await browser.pass(5000);
+  assert.deepEqual([tabs[0].hermes.state, server.all.length], ["closed", 1]);
 });
 
 test("no token goes over the channel", async () => {
@@ -293,6 +302,61 @@ test("where the browser has locks but none for this page, it connects by itself"
   server.publish(info(1));
   await browser.pass(10);
   assert.deepEqual([heard, hermes.sharing, hermes.state], [[1], null, "open"]);
+});
+
+test("where the browser forbids the channel, it connects by itself", async () => {
+  const browser = new FakeBrowser();
+  const server = new FakeServer();
+  const { host, hermes, heard } = tabOf(browser, server);
+  // Firefox does, where it keeps a site from storing anything.
+  host.BroadcastChannel = /** @type {any} */ (
+    class {
+      constructor() {
+        throw new DOMException("The operation is insecure.", "SecurityError");
+      }
+    }
+  );
+  hermes.connect();
+  await browser.pass(10);
+  server.publish(info(1));
+  await browser.pass(10);
+  assert.deepEqual([heard, hermes.sharing, hermes.state], [[1], null, "open"]);
+});
+
+test("a tab that follows may send what cannot be cloned, and it says the same from every tab", async () => {
+  const { browser, server, tabs } = await scene(2);
+  const amount = { value: 3, toJSON: () => "3 EUR" };
+  for (const { hermes } of tabs) hermes.send(info(new Proxy({ amount, call: () => {} }, {})));
+  await browser.pass(10);
+  assert.deepEqual(server.history.map(({ data }) => data), [info({ amount: "3 EUR" }), info({ amount: "3 EUR" })]);
+});
+
+test("what a subscriber makes of an entry, a tab that comes later does not see", async () => {
+  const { browser, server, tabs } = await scene(1);
+  tabs[0].hermes.on("info", (data) => Object.assign(data, { drawn: () => {} }));
+  const position = server.head;
+  server.publish(info({ id: 7 }));
+  const late = tabOf(browser, server, { position });
+  late.hermes.connect();
+  await browser.pass(10);
+  assert.deepEqual([late.heard, late.hermes.state], [[{ id: 7 }], "open"]);
+});
+
+test("a tab that fails on what it has missed follows all the same", async (t) => {
+  t.mock.method(console, "error", () => {});
+  const { browser, server } = await scene(1);
+  const position = server.head;
+  for (const n of [1, 2, 3]) server.publish(info(n));
+  const late = tabOf(browser, server, { position });
+  late.hermes.subscribers.length = 0;
+  /** @type {any[]} */ const got = [];
+  late.hermes.otherwise = ({ data }) => {
+    got.push(data);
+    throw new Error("a bug");
+  };
+  late.hermes.connect();
+  await browser.pass(10);
+  assert.deepEqual([got, late.hermes.state, server.all.length], [[1, 2, 3], "open", 1]);
 });
 
 // ── Frozen, cached, stuck ───────────────────────────────────────────────────────────────────────────────────────────

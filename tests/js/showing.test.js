@@ -5,8 +5,9 @@ import { test } from "node:test";
 
 import { attachShowing } from "../../static/hermes/showing.js";
 import { FakeServer } from "../../static/hermes/testing.js";
+import { FakeBrowser } from "../../static/hermes/testing_tabs.js";
 import { connectedAlice, info } from "./scene.js";
-import { FakeBrowser, numbers, tabOf } from "./tabs.js";
+import { numbers, tabOf } from "./tabs.js";
 
 /** @param {number} count @param {Parameters<typeof tabOf>[2] & { types?: string[] }} [options] */
 async function scene(count, options) {
@@ -115,6 +116,17 @@ test("a tab that comes back does not show what another one has shown, nor does a
   await browser.pass(1000);
   assert.deepEqual(restored.heard, [1]);
   assert.deepEqual(shown, ["tab 0: 1"]);
+});
+
+test("rubbish in the storage keeps nothing from showing", async () => {
+  for (const rubbish of ["null", "7", '{"a":1}', "{", '["m0"]']) {
+    const { browser, server, tabs, shown, open } = await scene(0);
+    browser.localStorage.setItem('hermes:shown:hermes:1:["ws://hermes.test/ws/development","development","acme","1"]', rubbish);
+    await open();
+    server.publish(info(1));
+    await browser.pass(10);
+    assert.deepEqual([shown, tabs.length], [["tab 0: 1"], 1], rubbish);
+  }
 });
 
 test("what was missed comes at once, and is told apart", async () => {

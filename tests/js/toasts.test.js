@@ -200,6 +200,35 @@ test("whatever a producer sends becomes text", () => {
   assert.equal(said("x".repeat(9999))[1].length, 1001);
 });
 
+test("what no text can be made of is told by its parts, and stops nothing", () => {
+  // A producer's JSON can hold what JavaScript cannot turn into a text or a number.
+  const odd = JSON.parse('{"toString":1,"valueOf":1,"toJSON":1,"__proto__":{"title":"x"}}');
+  const said = contentOf({ title: odd, text: odd, link: odd, link_text: odd, icon: odd, look: odd, lasts_ms: odd, actions: [odd, { label: odd, name: odd }] });
+  assert.match(said.title, /toString/);
+  assert.deepEqual([said.link, said.look, said.lasts_ms], ["", "", undefined]);
+  const { toasts } = scene();
+  const entry = { id: "a", epoch: "e", seq: 1, user_id: 1, room_id: "acme" };
+  toasts.showEntries([odd, "before", { look: odd, lasts_ms: odd, title: "odd" }, "after"].map((data, n) => ({ ...entry, id: `${n}`, data: { type: "info", data } })));
+  assert.equal(toasts.shown.length, 4);
+  assert.equal(/** @type {any} */ ({}).title, undefined);
+});
+
+test("only a number says how long a toast stands", () => {
+  for (const lasts_ms of ["", "0", false, null, [], {}, NaN, -1]) assert.equal(contentOf({ title: "t", lasts_ms }).lasts_ms, undefined, `${lasts_ms}`);
+  assert.equal(contentOf({ title: "t", lasts_ms: Infinity }).lasts_ms, 60_000);
+});
+
+test("what is cut is cut between characters, and an icon of one family is whole", () => {
+  assert.doesNotMatch(contentOf("😀".repeat(999)).text, /\p{Surrogate}/u);
+  assert.doesNotMatch(contentOf(`a${"😀".repeat(999)}`).text, /\p{Surrogate}/u);
+  assert.equal(contentOf({ title: "t", icon: "👩‍👩‍👧‍👦" }).icon, "👩‍👩‍👧‍👦");
+});
+
+test("blank words are none: neither a title, nor a button that nobody could name", () => {
+  const { title, actions } = contentOf({ title: " \n ", text: "x", actions: [{ label: "  ", name: "go" }] });
+  assert.deepEqual([title, actions], ["", []]);
+});
+
 test("at most two actions, each with words and with something harmless to do", () => {
   const link = (/** @type {unknown} */ each) => ({ label: "go", link: each });
   const { actions } = contentOf({ title: "t", actions: [null, 7, { name: "no words" }, link("javascript:alert(1)"), link("/a"), { label: { a: 1 }, name: ["n"], onclick: "alert(1)" }, link("/c")] }, "http://app.test/");
