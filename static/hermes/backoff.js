@@ -1,9 +1,9 @@
 /** Backoff: how long to stay away, and when to ask for another token. Pure; used by connection.js. */
 
-const FLOOR_MS = 500; // all the clients of a server that restarts are not back in the same instant
-const CEILING_MS = 20_000; // nobody waits longer for a server that is back
+export const FLOOR_MS = 500; // all clients of a server or network are not back in the same instant
+const CEILING_MS = 20_000; // nobody waits longer
 
-/** After a connection that held this long, the next failure starts from the floor. */
+/** After a connection that held so long, the next failure starts from the floor. */
 export const STEADY_MS = 30_000;
 
 /**
@@ -14,5 +14,5 @@ export const STEADY_MS = 30_000;
 export const delay = (attempt, random) =>
   FLOOR_MS + random * (Math.min(CEILING_MS, FLOOR_MS * 2 ** (attempt + 1)) - FLOOR_MS);
 
-/** Whether a close code refuses this token; 41xx and all others mean "come back". @param {number} code */
+/** Whether a close code refuses this token; all others mean "come back". @param {number} code */
 export const refuses = (code) => code >= 4400 && code < 4500;

@@ -1,12 +1,12 @@
 /** Connection: one socket at a time, opened again until told not to. Used by hermes.js; asks credentials and backoff. */
 /** @import { State, StateChange, Wiring } from "./types.js" */
 
-import { STEADY_MS, delay, refuses } from "./backoff.js";
+import { FLOOR_MS, STEADY_MS, delay, refuses } from "./backoff.js";
 import { Refused } from "./credentials.js";
 import { parse } from "./frames.js";
 
 const HANDSHAKE_MS = 15_000; // fetching a token, connecting and being greeted, together
-const LATE_MS = 2_000; // a timer this late was throttled: something may stand in line
+const LATE_MS = 2_000; // so late, a timer was throttled: something may stand in line
 const REFUSALS = 2; // in a row; a third token would not be better
 /** Some of the document's events do not bubble up to the window. */
 export const CAPTURE = { capture: true };
@@ -165,7 +165,8 @@ export class Connection {
     if (type.startsWith("page") && !persisted) return;
     // A socket keeps a page out of the back/forward cache, and a frozen page cannot answer for it.
     if (/hide|freeze|offline/.test(type)) return this.#wait({ reason: type });
-    if (type !== "visibilitychange" || host.document?.visibilityState !== "hidden") this.hasten();
+    if (type === "visibilitychange" && host.document?.visibilityState === "hidden") return;
+    this.#timer("hasten", FLOOR_MS * host.Math.random(), () => this.hasten());
   };
 
   /** Come back now, but not before the server's moment; see whether the socket lives. */
@@ -175,7 +176,7 @@ export class Connection {
     } else this.#check(true);
   }
 
-  /** Expect to hear something at least so often. @param {number} deadlineMs */
+  /** Expect to hear something so often. @param {number} deadlineMs */
   #watch(deadlineMs) {
     this.#deadlineMs = deadlineMs;
     this.#heardAt = this.#wiring.host.Date.now();

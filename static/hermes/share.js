@@ -2,7 +2,7 @@
  * Loaded by hermes.js where the browser has both; uses connection.js. docs/toolkit.md has the protocol. */
 /** @import { Entry, Frame, Position, StateChange, State, Wiring } from "./types.js" */
 
-import { delay } from "./backoff.js";
+import { FLOOR_MS, delay } from "./backoff.js";
 import { CAPTURE, Connection } from "./connection.js";
 import { Refused } from "./credentials.js";
 import { positionOf } from "./position.js";
@@ -172,7 +172,8 @@ export class Share {
       if (this.#away) void this.#join();
     } else if (this.#wiring.host.document?.visibilityState !== "hidden") {
       // Without a channel we wait for a token.
-      if (this.#channel || this.#connection) this.#post({ kind: "hasten" });
+      const ms = FLOOR_MS * this.#wiring.host.Math.random();
+      if (this.#channel || this.#connection) this.#wiring.host.setTimeout(() => this.#post({ kind: "hasten" }), ms);
       else if (this.state === "waiting") void this.#join();
     }
   };
