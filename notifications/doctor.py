@@ -175,6 +175,10 @@ def _cure(error: Unavailable) -> str:
     text = str(error)
     if "Authentication" in text or "NoPermission" in text or "NOAUTH" in text:
         return "Look at the user and the password in REDIS_URL, and at what they may do."
+    if stream.REFUSED in text:
+        return (
+            "Have REDIS_CA_FILE name the certificate of Redis's authority, and REDIS_URL the host in the certificate."
+        )
     if "Redis refused the append" in text:
         return "Redis says why; the other lines about redis may say more."
     if "durability" in text:
@@ -196,6 +200,7 @@ def _secrets() -> list[str]:
     values = [
         str(settings.SECRET_KEY),
         settings.HERMES_METRICS_TOKEN,
+        settings.REDIS_SENTINEL_PASSWORD,
         *(secret for stage in stages for secret in (*stage.jwt_secrets, *stage.passcodes)),
         *(str(database.get("PASSWORD") or "") for database in settings.DATABASES.values()),
         *(os.environ.get(name, "") for name in _OWN_SECRETS),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 STAGES = "development,production"
 # What the machine's owner has set must reach neither the tests nor the processes that they start.
-FOREIGN = ("AWS_", "HERMES_", "DJANGO_", "REDIS_URL", "DATABASE_URL")
+FOREIGN = ("AWS_", "HERMES_", "DJANGO_", "REDIS_", "DATABASE_URL")
 
 
 def secrets() -> dict[str, str]:
