@@ -20,9 +20,9 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
     """One Redis of the layer, over connections of ours: its own know neither our authority nor sentinels' URLs."""
 
     def _ensure_redis(self) -> None:
-        if self._redis is None and "address" in self.host:
-            self._redis = layer_client(**self.host)
-            self._pubsub = self._redis.pubsub()
+        if self._redis is None and "address" in self.host:  # type: ignore[has-type]
+            client = layer_client(**self.host)
+            self._redis, self._pubsub = client, client.pubsub()
         super()._ensure_redis()
 
 

@@ -51,25 +51,26 @@ def _client(url: str, **options: Any) -> redis.asyncio.Redis:
     common = {"max_connections": POOL, "timeout": CONNECT_SECONDS, "retry": AsyncRetry(NoBackoff(), 0), **_tls(place)}
     pool: redis.asyncio.BlockingConnectionPool
     if place.sentinels:
-        sentinel = redis.asyncio.sentinel.Sentinel(
+        sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             place.sentinels, sentinel_kwargs={"retry": AsyncRetry(NoBackoff(), 0), **_of_sentinels(place)}
         )
         for asked in sentinel.sentinels:
             asked.connection_pool.connection_class = _kind_of_ours(asked.connection_pool.connection_class)
-        pool = _PrimaryPool(place.service, sentinel, **_of_primary(place), **common, **options)
+        of_primary = _of_primary(place)
+        pool = _PrimaryPool(place.service, sentinel, **of_primary, **common, **options)  # type: ignore[no-untyped-call]
     else:
         pool = redis.asyncio.BlockingConnectionPool.from_url(url, **common, **options)
     pool.connection_class = _kind_of_ours(pool.connection_class)
     return redis.asyncio.Redis.from_pool(pool)  # closes the pool with itself
 
 
-class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):  # type: ignore[misc]
+class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
     """Connections to the primary that sentinels name; each asks them when it connects."""
 
     async def get_master_address(self) -> tuple[str, int]:
         try:
-            address: tuple[str, int] = await super().get_master_address()
-        except redis.sentinel.MasterNotFoundError:
+            address: tuple[str, int] = await super().get_master_address()  # type: ignore[no-untyped-call]
+        except redis.asyncio.sentinel.MasterNotFoundError:
             # Its own text is a page long, with all that is known of every sentinel.
             raise redis.ConnectionError(f"No sentinel names a primary of {self.service_name!r} that is up.") from None
         return address
@@ -159,8 +160,10 @@ def sync_client(seconds: float, **options: Any) -> redis.Redis:
     if not place.sentinels:
         return redis.Redis.from_url(settings.REDIS_URL, **options)
     asking = {**_of_sentinels(place), "socket_connect_timeout": seconds, "socket_timeout": seconds}
-    sentinel = redis.sentinel.Sentinel(place.sentinels, sentinel_kwargs={"retry": Retry(NoBackoff(), 0), **asking})
-    client: redis.Redis = sentinel.master_for(place.service, **_of_primary(place), **options)
+    asking["retry"] = Retry(NoBackoff(), 0)
+    sentinel = redis.sentinel.Sentinel(place.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    options = {**_of_primary(place), **options}
+    client: redis.Redis = sentinel.master_for(place.service, **options)  # type: ignore[no-untyped-call]
     return client
 
 
