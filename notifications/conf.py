@@ -198,6 +198,11 @@ class Environment:
         text = self.text(name) or default
         if not text:
             return ""
+        scheme = text.partition("://")[0]
+        if scheme in schemes and scheme.startswith("redis"):
+            place = redis_place(text, name)
+            if place.sentinels:  # several hosts are no URL's that urlsplit knows
+                return text
         try:
             parts = urlsplit(text)
             # Of a file or a Unix socket the path is all there is.
@@ -210,18 +215,6 @@ class Environment:
             raise ImproperlyConfigured(
                 f"{name} must be a whole URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}."
             )
-        return text
-
-    def redis_url(self, name: str, default: str) -> str:
-        """Return the variable as the URL of a Redis, or of the sentinels that know one.
-
-        Raises:
-            ImproperlyConfigured: it is none; the message leaves the value out, which may hold a password.
-        """
-        text = self.text(name) or default
-        if text.partition("://")[0] not in {"redis+sentinel", "rediss+sentinel"}:  # several hosts are no URL's
-            text = self.url(name, default, ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"))
-        redis_place(text, name)
         return text
 
     def certificates(self, name: str) -> str:
