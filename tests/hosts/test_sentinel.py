@@ -77,6 +77,29 @@ async def test_a_primary_that_dies_in_mid_stream_costs_nothing_that_a_replica_ha
         await asyncio.to_thread(hermes.stop)
 
 
+async def test_what_a_primary_takes_with_it_is_told_to_who_had_seen_it(
+    watched: Watched, make_hermes: Callable[..., Hermes]
+) -> None:
+    hermes = make_hermes(REDIS_URL=watched.url, REDIS_SENTINEL_PASSWORD=PASSWORD)
+    try:
+        await asyncio.to_thread(hermes.start)
+        async with Client(hermes, "alice", stay=True) as alice, Client(hermes, "charlie", stay=True) as charlie:
+            await alice.hello()
+            await asyncio.to_thread(hermes.send, "acme", "on every server")
+            await alice.until(lambda: alice.received == ["on every server"])
+            await asyncio.to_thread(watched.keep_from_replicas)
+            await asyncio.to_thread(hermes.send, "acme", "on the primary alone")
+            await alice.until(lambda: "on the primary alone" in alice.received)
+            await asyncio.to_thread(watched.server(await asyncio.to_thread(watched.primary)).kill)
+            await alice.until(lambda: alice.control("lost"), 40.0)
+            assert [lost["reason"] for lost in alice.control("lost")] == ["fork"]
+            await asyncio.to_thread(hermes.send, "acme", "by the new primary")
+            await alice.until(lambda: alice.received[-1:] == ["by the new primary"], 20.0)
+            assert charlie.received == []
+    finally:
+        await asyncio.to_thread(hermes.stop)
+
+
 async def test_one_that_is_asked_to_give_way_is_followed_and_the_doctor_names_its_successor(here: Watched) -> None:
     history = History()
     position = await history.open("development", "acme")

@@ -113,3 +113,9 @@ class Watched:
         with redis.Redis(host=HOST, port=old) as client:
             # The sentinels do so too, up to ten seconds later, and end its connections.
             client.replicaof(HOST, self.primary())
+
+    def keep_from_replicas(self) -> None:
+        """Have the primary send its replicas nothing more, while all of them answer the sentinels."""
+        with redis.Redis(host=HOST, port=self.primary()) as client:
+            client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")
+            client.execute_command("CLIENT", "KILL", "TYPE", "replica")
