@@ -96,7 +96,7 @@ def here(guarded: Guarded, settings: Any) -> Guarded:
 def unused(guarded: Guarded) -> set[str]:
     """Return what the user may do and nobody did.
 
-    Left out is what it takes another database, another durability, an old entry, or a page of a room without history for.
+    Left out is what takes another database, another durability, an old entry, or a page of a room without history.
     """
     with guarded.admin() as admin:
         used = {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
