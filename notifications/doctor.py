@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.conf import settings
 
@@ -196,7 +196,8 @@ def _clean(finding: Finding) -> Finding:
 
 def _secrets() -> list[str]:
     stages: list[Stage] = list(settings.HERMES_STAGES.values())
-    password = urlsplit(settings.REDIS_URL).password or ""
+    # urlsplit makes nothing of several sentinels.
+    password = settings.REDIS_URL.rpartition("@")[0].partition("://")[2].partition(":")[2]
     values = [
         str(settings.SECRET_KEY),
         settings.HERMES_METRICS_TOKEN,
