@@ -148,7 +148,12 @@ HERMES_VISIBILITY_SECONDS = env.integer("HERMES_VISIBILITY_SECONDS", 60, minimum
 HERMES_MAX_RECEIVES = env.integer("HERMES_MAX_RECEIVES", 10, minimum=1, maximum=1000)
 
 # ── Stream: a room's history, in Redis ───────────────────────────────────────────────────────────────────────────────
-REDIS_URL = env.url("REDIS_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "unix"))
+REDIS_URL = env.url(
+    "REDIS_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+)
+REDIS_CA = env.certificates("REDIS_CA")
+REDIS_SENTINEL_USER = env.text("REDIS_SENTINEL_USER")
+REDIS_SENTINEL_PASSWORD = env.text("REDIS_SENTINEL_PASSWORD")
 HERMES_HISTORY_ENTRIES = env.integer("HERMES_HISTORY_ENTRIES", 1000, minimum=1, maximum=100_000)
 HERMES_HISTORY_SECONDS = env.integer("HERMES_HISTORY_SECONDS", 24 * 3600, minimum=1)
 HERMES_IDEMPOTENCY_SECONDS = env.integer("HERMES_IDEMPOTENCY_SECONDS", 3600, minimum=60)

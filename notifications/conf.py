@@ -6,10 +6,11 @@ Pure but for reading the environment and the files that ``NAME_FILE`` variables 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -47,6 +48,71 @@ class Stage:
     def passcodes(self) -> tuple[str, ...]:
         """Every passcode whose digests count, the one that makes them first; without empty ones."""
         return tuple(filter(None, (self.passcode, *self.other_passcodes)))
+
+
+SENTINEL_PORT = 26379
+_SENTINEL = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:,@/]+)(?::([0-9]{1,5}))?\Z")
+_SENTINEL_URL = "redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database]"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisPlace:
+    """Where Redis is: one server, or the primary of a service that sentinels watch.
+
+    ``sentinels`` are hosts and ports, and there is none where ``url`` itself leads to the server; ``service`` is what
+    they call it. ``username``, ``password`` and ``database`` are the server's, and read of sentinels' URLs alone.
+    """
+
+    url: str = field(repr=False)
+    is_tls: bool
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+
+
+def redis_place(url: str, name: str = "REDIS_URL") -> RedisPlace:
+    """Read a Redis URL: ``redis``, ``rediss``, ``unix``, or one of them ``+sentinel``.
+
+    Args:
+        url: the text.
+        name: the variable it comes from, for the errors.
+
+    Raises:
+        ImproperlyConfigured: it is none; the message leaves the value out, which may hold a password.
+    """
+    scheme, _, rest = url.partition("://")
+    rest, _, query = rest.partition("?")
+    loose = sorted({"ssl_cert_reqs", "ssl_check_hostname"} & set(parse_qs(query)))
+    if loose:
+        raise ImproperlyConfigured(
+            f"{name} sets {' and '.join(loose)}: Redis's certificate is always verified. Leave that out, and let "
+            "REDIS_CA_FILE name the certificate of your own authority."
+        )
+    if scheme not in {"redis+sentinel", "rediss+sentinel"}:
+        return RedisPlace(url, scheme == "rediss")
+    authority, _, path = rest.partition("/")
+    credentials, _, hosts = authority.rpartition("@")
+    username, _, password = credentials.partition(":")
+    found = [_SENTINEL.match(host.strip()) for host in hosts.split(",")]
+    service, _, database = path.strip("/").partition("/")
+    sentinels = tuple(
+        (match[1].strip("[]"), int(match[2] or SENTINEL_PORT))
+        for match in found
+        if match and 0 < int(match[2] or SENTINEL_PORT) < 2**16
+    )
+    if len(sentinels) < len(found) or not service or not (database or "0").isdecimal() or query:
+        raise ImproperlyConfigured(f"{name} is no whole URL of sentinels: it must look like {_SENTINEL_URL}.")
+    return RedisPlace(
+        url,
+        scheme == "rediss+sentinel",
+        sentinels,
+        unquote(service),
+        unquote(username) or None,
+        unquote(password) or None,
+        int(database or 0),
+    )
 
 
 class Environment:
@@ -132,6 +198,11 @@ class Environment:
         text = self.text(name) or default
         if not text:
             return ""
+        scheme = text.partition("://")[0]
+        if scheme in schemes and scheme.startswith("redis"):
+            place = redis_place(text, name)
+            if place.sentinels:  # several hosts are no URL's that urlsplit knows
+                return text
         try:
             parts = urlsplit(text)
             # Of a file or a Unix socket the path is all there is.
@@ -144,6 +215,23 @@ class Environment:
             raise ImproperlyConfigured(
                 f"{name} must be a whole URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}."
             )
+        return text
+
+    def certificates(self, name: str) -> str:
+        """Return the variable, usually read from ``NAME_FILE``, as certificates in PEM; empty where it is not set.
+
+        Raises:
+            ImproperlyConfigured: it holds none.
+        """
+        text = self.text(name)
+        if not text:
+            return ""
+        try:
+            ssl.create_default_context(cadata=text)
+        except (ssl.SSLError, ValueError) as error:
+            raise ImproperlyConfigured(
+                f"{name}_FILE must name a file of certificates in PEM (-----BEGIN CERTIFICATE-----): {error}."
+            ) from error
         return text
 
     def stages(self) -> dict[str, Stage]:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.conf import settings
 
@@ -175,6 +175,10 @@ def _cure(error: Unavailable) -> str:
     text = str(error)
     if "Authentication" in text or "NoPermission" in text or "NOAUTH" in text:
         return "Look at the user and the password in REDIS_URL, and at what they may do."
+    if stream.REFUSED in text:
+        return (
+            "Have REDIS_CA_FILE name the certificate of Redis's authority, and REDIS_URL the host in the certificate."
+        )
     if "Redis refused the append" in text:
         return "Redis says why; the other lines about redis may say more."
     if "durability" in text:
@@ -192,10 +196,12 @@ def _clean(finding: Finding) -> Finding:
 
 def _secrets() -> list[str]:
     stages: list[Stage] = list(settings.HERMES_STAGES.values())
-    password = urlsplit(settings.REDIS_URL).password or ""
+    # urlsplit makes nothing of several sentinels.
+    password = settings.REDIS_URL.rpartition("@")[0].partition("://")[2].partition(":")[2]
     values = [
         str(settings.SECRET_KEY),
         settings.HERMES_METRICS_TOKEN,
+        settings.REDIS_SENTINEL_PASSWORD,
         *(secret for stage in stages for secret in (*stage.jwt_secrets, *stage.passcodes)),
         *(str(database.get("PASSWORD") or "") for database in settings.DATABASES.values()),
         *(os.environ.get(name, "") for name in _OWN_SECRETS),

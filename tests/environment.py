@@ -6,7 +6,7 @@ from pathlib import Path
 
 STAGES = "development,production"
 # What the machine's owner has set must reach neither the tests nor the processes that they start.
-FOREIGN = ("AWS_", "HERMES_", "DJANGO_", "REDIS_URL", "DATABASE_URL")
+FOREIGN = ("AWS_", "HERMES_", "DJANGO_", "REDIS_", "DATABASE_URL")
 # Only the last one can be taken away without an order that no release ever had.
 LAST_MIGRATION = max(path.stem for path in (Path(__file__).parent.parent / "notifications/migrations").glob("0*.py"))
 

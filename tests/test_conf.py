@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.conf import Environment, Stage
+from notifications.conf import Environment, Stage, redis_place
+from tests.certificates import make_certificate
 
 MANAGE = Path(__file__).parent.parent / "manage.py"
 
@@ -243,6 +244,55 @@ def start(**variables: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def test_a_url_of_sentinels_is_read() -> None:
+    place = redis_place("rediss+sentinel://alice:p%40ss@s1,[::1]:26380,10.0.0.3:5000/hermes/2")
+    assert place.sentinels == (("s1", 26379), ("::1", 26380), ("10.0.0.3", 5000))
+    assert (place.is_tls, place.service, place.database) == (True, "hermes", 2)
+    assert (place.username, place.password) == ("alice", "p@ss")
+    plain = redis_place("redis+sentinel://s1/hermes")
+    assert (plain.is_tls, plain.username, plain.password, plain.database) == (False, None, None, 0)
+
+
+def test_a_place_shows_no_password() -> None:
+    for url in ("redis+sentinel://:the-password@s1/hermes", "redis://:the-password@host/0"):
+        assert "the-password" not in repr(redis_place(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://:the-password@",
+        "redis+sentinel://:the-password@s1",
+        "redis+sentinel://:the-password@s1/",
+        "redis+sentinel://:the-password@s1,/hermes",
+        "redis+sentinel://:the-password@s1:70000/hermes",
+        "redis+sentinel://:the-password@s1:0/hermes",
+        "redis+sentinel://:the-password@s1/hermes/one",
+        "redis+sentinel://:the-password@s1/hermes?socket_timeout=9",
+        "rediss+sentinel://:the-password@s1/hermes?ssl_cert_reqs=none",
+        "rediss://:the-password@host/0?ssl_cert_reqs=none",
+        "rediss://:the-password@host/0?ssl_check_hostname=false",
+        "sentinel://:the-password@s1/hermes",
+    ],
+)
+def test_a_redis_that_cannot_be_or_is_not_verified_is_refused_without_its_password(url: str) -> None:
+    schemes = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+    with pytest.raises(ImproperlyConfigured, match=r"^REDIS_URL ") as refused:
+        Environment({"REDIS_URL": url}).url("REDIS_URL", "", schemes)
+    assert "the-password" not in str(refused.value)
+
+
+def test_certificates_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "authority.pem"
+    path.write_text("-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n", encoding="utf-8")
+    with pytest.raises(ImproperlyConfigured, match=r"^REDIS_CA_FILE must name a file of certificates"):
+        Environment({"REDIS_CA_FILE": str(path)}).certificates("REDIS_CA")
+    authority = make_certificate(tmp_path, "server.pem", "server.key")
+    variables = {"REDIS_CA_FILE": str(authority)}
+    assert Environment(variables).certificates("REDIS_CA").startswith("-----BEGIN CERTIFICATE-----")
+    assert Environment({}).certificates("REDIS_CA") == ""
 
 
 BAD: dict[str, str] = {

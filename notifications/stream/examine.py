@@ -19,7 +19,7 @@ from notifications.exceptions import HistoryUnavailable
 from notifications.findings import Finding, fail, ok, warn
 from notifications.findings import clock as judge_clock
 from notifications.stream.publish import PROBE, probe_layer, publish_once
-from notifications.stream.redis_client import sync_client
+from notifications.stream.redis_client import primary_of, sync_client
 
 ANSWER_SECONDS = 1.0
 LAYER_SECONDS = 3.0
@@ -27,6 +27,7 @@ LAYER_SECONDS = 3.0
 OLDEST, OLDEST_FSYNC = (6, 2), (7, 2)
 # Above it writes will soon be refused: Redis must not evict.
 FULL = 0.9
+REFUSED = "CERTIFICATE_VERIFY_FAILED"  # as OpenSSL says it
 
 
 def answers() -> Iterator[Finding]:
@@ -34,6 +35,7 @@ def answers() -> Iterator[Finding]:
     with _client() as client:
         client.ping()
         info = _info(client, "server", "replication")
+        primary = primary_of(client)
     if not info:
         yield _blind("Redis answers")
         return
@@ -42,7 +44,8 @@ def answers() -> Iterator[Finding]:
     found = [*_version(name, version), *_writable(name, info)]
     yield from found
     if not found:
-        yield ok(f"{name} answers, {info.get('role', 'master')}")
+        named = f" at {primary}, which the sentinels name" if primary else ""
+        yield ok(f"{name} answers, {info.get('role', 'master')}{named}")
 
 
 def eviction() -> Iterator[Finding]:
@@ -136,7 +139,8 @@ def _client() -> Iterator[redis.Redis]:
         with sync_client(ANSWER_SECONDS) as client:
             yield client
     except redis.RedisError as error:
-        raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}") from error
+        reason = REFUSED if REFUSED in str(error) else type(error).__name__
+        raise HistoryUnavailable(f"Redis does not answer: {reason}") from error
 
 
 def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:

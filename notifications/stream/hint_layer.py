@@ -6,15 +6,35 @@ trips, and the pollers of a relay would stand in line for them.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from channels_redis.pubsub import RedisPubSubChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+
+from notifications.stream.redis_client import layer_client
+
+
+class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
+    """One Redis of the layer, over connections of ours: its own know neither our authority nor sentinels' URLs."""
+
+    def _ensure_redis(self) -> None:
+        if self._redis is None and "address" in self.host:  # type: ignore[has-type]
+            client = layer_client(**self.host)
+            self._redis, self._pubsub = client, client.pubsub()
+        super()._ensure_redis()
 
 
 class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
     """The channel layer of Hermes; on the wire it is `RedisPubSubChannelLayer`."""
+
+    def _get_layer(self) -> Any:
+        is_new = asyncio.get_running_loop() not in self._layers
+        layer = super()._get_layer()
+        if is_new:
+            layer._shards = [_Shard(shard.host, layer) for shard in layer._shards]
+        return layer
 
     async def group_send_many(self, messages: Mapping[str, dict[str, Any]]) -> None:
         """Send a message to each of many groups.

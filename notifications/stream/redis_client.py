@@ -1,16 +1,20 @@
-"""Redis clients with our own deadlines and no silent retries. Used by history, rendering, examine and access.
+"""Redis clients with our own deadlines and no silent retries. Used by history, hint_layer, rendering, examine, access.
 
 redis-py 8 retries a command up to ten times on its own, and an append that ran and lost its answer would run again;
-the append's idempotency key makes that harmless, but a caller must know what failed, so retrying is ours to do.
+the append's idempotency key makes that harmless, but a caller must know what failed, so retrying is ours to do. Where
+REDIS_URL names sentinels, each connection asks them for the primary as it is made: the next one is the new primary's.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from django.conf import settings
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -18,23 +22,88 @@ from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
+from notifications.conf import RedisPlace, redis_place
+
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0  # longer than any WAIT of ours by default; see HERMES_DURABILITY_SECONDS
+SENTINEL_SECONDS = 1.0  # for a sentinel to connect, and to answer; then the next is asked
 POOL = 16  # connections per process; pipelines share them, and a waiter waits at most CONNECT_SECONDS for one
 
 
 def async_client() -> redis.asyncio.Redis:
     """Return a client for the running event loop; the caller closes it with ``aclose()``."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.REDIS_URL,
-        max_connections=POOL,
-        timeout=CONNECT_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS + settings.HERMES_DURABILITY_SECONDS,
-        retry=AsyncRetry(NoBackoff(), 0),
-    )
+    answer = ANSWER_SECONDS + settings.HERMES_DURABILITY_SECONDS
+    return _client(settings.REDIS_URL, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=answer)
+
+
+def layer_client(address: str, **options: Any) -> redis.asyncio.Redis:
+    """Return a client for the channel layer, as `async_client` makes them.
+
+    Args:
+        address: as in REDIS_URL.
+        options: the layer's own deadlines, as redis-py calls them.
+    """
+    return _client(address, **options)
+
+
+def _client(url: str, **options: Any) -> redis.asyncio.Redis:
+    place = redis_place(url)
+    common = {"max_connections": POOL, "timeout": CONNECT_SECONDS, "retry": AsyncRetry(NoBackoff(), 0), **_tls(place)}
+    pool: redis.asyncio.BlockingConnectionPool
+    if place.sentinels:
+        sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+            place.sentinels, sentinel_kwargs={"retry": AsyncRetry(NoBackoff(), 0), **_of_sentinels(place)}
+        )
+        for asked in sentinel.sentinels:
+            asked.connection_pool.connection_class = _kind_of_ours(asked.connection_pool.connection_class)
+        of_primary = _of_primary(place)
+        pool = _PrimaryPool(place.service, sentinel, **of_primary, **common, **options)  # type: ignore[no-untyped-call]
+    else:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(url, **common, **options)
     pool.connection_class = _kind_of_ours(pool.connection_class)
     return redis.asyncio.Redis.from_pool(pool)  # closes the pool with itself
+
+
+class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
+    """Connections to the primary that sentinels name; each asks them when it connects."""
+
+    async def get_master_address(self) -> tuple[str, int]:
+        try:
+            address: tuple[str, int] = await super().get_master_address()  # type: ignore[no-untyped-call]
+        except redis.asyncio.sentinel.MasterNotFoundError:
+            # Its own text is a page long, with all that is known of every sentinel.
+            raise redis.ConnectionError(f"No sentinel names a primary of {self.service_name!r} that is up.") from None
+        return address
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+def _of_sentinels(place: RedisPlace) -> dict[str, Any]:
+    return {
+        "username": settings.REDIS_SENTINEL_USER or None,
+        "password": settings.REDIS_SENTINEL_PASSWORD or None,
+        "socket_connect_timeout": SENTINEL_SECONDS,
+        "socket_timeout": SENTINEL_SECONDS,
+        "ssl": place.is_tls,
+        **_tls(place),
+    }
+
+
+def _of_primary(place: RedisPlace) -> dict[str, Any]:
+    return {"username": place.username, "password": place.password, "db": place.database, "ssl": place.is_tls}
+
+
+def _tls(place: RedisPlace) -> dict[str, Any]:
+    """Return what makes redis-py verify a certificate, and the host that it is for."""
+    if not place.is_tls:
+        return {}
+    own = {"ssl_ca_data": settings.REDIS_CA} if settings.REDIS_CA else {}
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
+
+
+_verifiers: dict[str, ssl.SSLContext] = {}  # by what they were asked to verify; one process has one or two
 
 
 def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
@@ -47,6 +116,16 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
     packer = HiredisRespSerializer()
 
     class Connection(connection_class):  # type: ignore[misc, valid-type]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            if hasattr(self, "ssl_context"):
+                # Reading the system's authorities takes 30 ms, in which the event loop stands still: once is enough.
+                wanted = self.ssl_context
+                asked = repr([getattr(wanted, name) for name in wanted.__slots__])
+                if asked not in _verifiers:
+                    _verifiers[asked] = wanted.get()
+                wanted.context = _verifiers[asked]
+
         def pack_command(self, *arguments: Any) -> list[bytes]:
             # In C, as redis-py's synchronous connections do: an append has 17 arguments.
             packed: list[bytes] = packer.pack(*arguments)
@@ -70,10 +149,25 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
 
 def sync_client(seconds: float, **options: Any) -> redis.Redis:
     """Return a thread-safe client whose connect and answer take at most ``seconds`` each."""
-    return redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_connect_timeout=seconds,
-        socket_timeout=seconds,
-        retry=Retry(NoBackoff(), 0),
+    place = redis_place(settings.REDIS_URL)
+    options = {
+        "socket_connect_timeout": seconds,
+        "socket_timeout": seconds,
+        "retry": Retry(NoBackoff(), 0),
+        **_tls(place),
         **options,
-    )
+    }
+    if not place.sentinels:
+        return redis.Redis.from_url(settings.REDIS_URL, **options)
+    asking = {**_of_sentinels(place), "socket_connect_timeout": seconds, "socket_timeout": seconds}
+    asking["retry"] = Retry(NoBackoff(), 0)
+    sentinel = redis.sentinel.Sentinel(place.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    options = {**_of_primary(place), **options}
+    client: redis.Redis = sentinel.master_for(place.service, **options)  # type: ignore[no-untyped-call]
+    return client
+
+
+def primary_of(client: redis.Redis) -> str:
+    """Return whom a client speaks to, as host and port, if sentinels told it; empty where REDIS_URL says it."""
+    address = getattr(client.connection_pool, "master_address", None)
+    return f"{address[0]}:{address[1]}" if address else ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from pathlib import Path
 from typing import Self
 
 from hermes_site.children import ChildProcess
 from hermes_site.engines import HOST, free_port
+from tests.certificates import make_certificate
 from tests.deploy import manual
 from tests.deploy.deployment import Deployment
 
@@ -52,7 +52,7 @@ class Front:
         self.authority = directory / "authority.pem"
         (directory / "log").mkdir(parents=True)
         (directory / "www/.well-known/acme-challenge").mkdir(parents=True)
-        self._make_certificate()
+        make_certificate(directory, "fullchain.pem", "privkey.pem")
         # The page's own command puts the host's name in.
         deployed.run(manual.command("Install", "/opt/hermes/deploy/nginx/hermes.conf"))
         site = (deployed.root / "etc/nginx/conf.d/hermes.conf").read_text(encoding="utf-8")
@@ -79,21 +79,6 @@ class Front:
             environment={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
             log=directory / "nginx.log",
         )
-
-    def _make_certificate(self) -> None:
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-
-        def openssl(*arguments: str) -> None:
-            subprocess.run(["openssl", *arguments], cwd=self.directory, check=True, capture_output=True)
-
-        authority = ("-subj", "/CN=An authority of the tests", "-addext", "keyUsage=critical,keyCertSign")
-        openssl("req", "-x509", *key, *authority, "-keyout", "authority.key", "-out", "authority.pem")
-        (self.directory / "names").write_text(
-            "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
-        )
-        openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "privkey.pem", "-out", "request.pem")
-        signed = ("-req", "-in", "request.pem", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial")
-        openssl("x509", *signed, "-days", "2", "-extfile", "names", "-out", "fullchain.pem")
 
     def start(self) -> Self:
         """Start it and wait until it listens."""

@@ -10,13 +10,13 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from uvicorn.supervisors import Multiprocess
 
 from notifications import exposition, health
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE
 from notifications.sockets.tcp import listening_socket
+from notifications.sockets.workers import supervise
 
 ACCEPTED = 8  # connections in one turn of the loop
 # A host that is busy, as in a deployment, takes longer than uvicorn's 5 s to start a worker or to answer for one; the
@@ -88,7 +88,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: None)
         server = uvicorn.Server(config)
         if options["workers"] > 1:
-            Multiprocess(config, sockets=listeners).run()
+            supervise(config, listeners)
         else:
             server.run(sockets=listeners)
 
