@@ -26,7 +26,7 @@ pytestmark = pytest.mark.load
 
 ROOM = 200
 RATE = 200
-ROUNDS = int(os.environ.get("NEIGHBOUR_ROUNDS", "2"))  # a fixed number: who stops when it looks good has proven nothing
+ROUNDS = int(os.environ.get("NEIGHBOUR_ROUNDS", "1"))  # a fixed number: who stops when it looks good has proven nothing
 ROUND_SECONDS = 4.0
 QUEUE_BYTES = 1024 * 1024  # HERMES_QUEUE_BYTES
 FRAME_BYTES = 395  # of an entry, at least
