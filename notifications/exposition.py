@@ -7,7 +7,6 @@ that ends with it, however it ends. Whoever is asked adds the sheets up: gauges 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hmac
 import json
@@ -198,8 +197,7 @@ class Keeping:
             self._keep()
             if time.monotonic() - asked_at >= ASK_SECONDS:
                 asked_at = time.monotonic()
-                with contextlib.suppress(Exception):  # what it finds is in the metrics
-                    self._ask()
+                _look(self._ask)
             self._ending.wait(SHEET_SECONDS)
         self._keep(is_last=True)
 
@@ -219,6 +217,14 @@ class Keeping:
         if not self._ending.is_set():
             self._keep()
         return prometheus_client.generate_latest(_EVERYBODY)
+
+
+def _look(ask: Callable[[], object]) -> None:
+    """Have the metrics say what answers; where that fails they say what they said last."""
+    try:
+        ask()
+    except Exception:
+        logger.exception("What Hermes needs could not be looked at; its metrics are old.")
 
 
 def folder() -> Path | None:
@@ -291,8 +297,7 @@ def serve(host: str, port: int, ask: Callable[[], object] = lambda: None) -> int
         if settings.HERMES_METRICS_TOKEN and not is_permitted(environ.get("HTTP_AUTHORIZATION", "")):
             start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Length", "0")])
             return []
-        with contextlib.suppress(Exception):  # what it finds is in the metrics
-            ask()
+        _look(ask)
         answered: Iterable[bytes] = metrics(environ, start_response)
         return answered
 

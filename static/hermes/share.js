@@ -44,6 +44,7 @@ export class Share {
   /** @type {Entry[]} */ #ring = [];
   #term = 0; // of the tab that leads: one that has hung and does not know yet that it was relieved has a lower one
   /** @type {any} */ #timer;
+  /** @type {any} */ #hastening;
   #turn = 0; // of joining: whatever an earlier one still waits for is void
   #wiring;
   /** @type {State} */ state = "idle";
@@ -146,10 +147,18 @@ export class Share {
     this.#lead();
   }
 
+  /** Have whoever leads come back. @param {number} ms from now */
+  #hasten(ms) {
+    const { host } = this.#wiring;
+    host.clearTimeout(this.#hastening);
+    this.#hastening = host.setTimeout(() => this.#post({ kind: "hasten" }), ms);
+  }
+
   /** Let go of everything that others could wait for. */
   #leave() {
     this.#turn += 1;
     this.#wiring.host.clearTimeout(this.#timer);
+    this.#wiring.host.clearTimeout(this.#hastening);
     this.#disconnect();
     this.#channel?.close();
     this.#channel = undefined;
@@ -173,7 +182,7 @@ export class Share {
     } else if (this.#wiring.host.document?.visibilityState !== "hidden") {
       // Without a channel we wait for a token.
       const ms = FLOOR_MS * this.#wiring.host.Math.random();
-      if (this.#channel || this.#connection) this.#wiring.host.setTimeout(() => this.#post({ kind: "hasten" }), ms);
+      if (this.#channel || this.#connection) this.#hasten(ms);
       else if (this.state === "waiting") void this.#join();
     }
   };

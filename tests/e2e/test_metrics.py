@@ -17,7 +17,7 @@ from tests.deploy.conftest import need
 from tests.documents import first_words, names, read, rows, section
 from tests.e2e.client import Client
 from tests.e2e.conftest import METRICS_TOKEN, Measured
-from tests.e2e.test_workers import children_of, workers_of
+from tests.e2e.test_workers import children_of, members_of_both_workers
 from tests.processes import START_DEADLINE, Hermes
 from tests.waiting import eventually, wait_until
 
@@ -114,23 +114,13 @@ async def test_the_workers_of_a_server_are_added_up_and_who_dies_takes_no_count_
         token = await asyncio.to_thread(hermes.token, "alice")
         async with AsyncExitStack() as stack:
             ws_url = f"ws://{HOST}:{port}/ws/{hermes.stage}"
-            members = [await stack.enter_async_context(Client(hermes, token=token, url=ws_url)) for _ in range(3)]
-            workers = await workers_of(hermes, members)
-            if len(workers) == 1:  # whoever is quicker accepts; hold it for a moment, and the other one must
-                os.kill(*workers, signal.SIGSTOP)
-                try:
-                    others = [Client(hermes, token=token, url=ws_url) for _ in range(3)]
-                    members += [await stack.enter_async_context(other) for other in others]
-                finally:
-                    os.kill(*workers, signal.SIGCONT)
-                workers = await workers_of(hermes, members)
-            assert len(workers) == 2
+            members = await members_of_both_workers(hermes, stack, token, ws_url)
             count = len(members)
             await eventually(lambda: is_so(sums(metrics_port), (2, count, count)), 30)
             for _ in range(8):  # whoever answers
                 assert await sums(port) == (2, count, count)
-            died = workers.pop()
             held = await connections_of(hermes, members)
+            died = next(iter(held))
             os.kill(died, signal.SIGKILL)
             await eventually(lambda: sum(bool(member.close_codes) for member in members) == held[died])
             gone = held[died]

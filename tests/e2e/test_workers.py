@@ -25,16 +25,7 @@ async def test_two_workers_share_a_port_and_drain_in_order(hermes: Hermes) -> No
         token = await asyncio.to_thread(hermes.token, "alice")
         async with AsyncExitStack() as stack:
             ws_url = f"ws://{HOST}:{port}/ws/{hermes.stage}"
-            members = [await stack.enter_async_context(Client(hermes, token=token, url=ws_url)) for _ in range(3)]
-            workers = await workers_of(hermes, members)
-            if len(workers) == 1:  # whoever is quicker accepts; hold it for a moment, and the other one must
-                os.kill(*workers, signal.SIGSTOP)
-                try:
-                    others = [Client(hermes, token=token, url=ws_url) for _ in range(3)]
-                    members += [await stack.enter_async_context(other) for other in others]
-                finally:
-                    os.kill(*workers, signal.SIGCONT)
-            assert len(await workers_of(hermes, members)) == 2
+            members = await members_of_both_workers(hermes, stack, token, ws_url)
             await asyncio.to_thread(hermes.send, "acme", {"type": "info", "data": "to both"})
             for member in members:
                 await member.until(lambda member=member: member.received)  # type: ignore[misc]
@@ -116,6 +107,22 @@ def children_of(pid: int) -> set[int]:
         if parent == pid and b"spawn_main" in command:
             workers.add(int(stat.parent.name))
     return workers
+
+
+async def members_of_both_workers(hermes: Hermes, stack: AsyncExitStack, token: str, url: str) -> list[Client]:
+    """Return members, entered into ``stack``, of whom each of the two workers behind ``url`` holds some."""
+    members = [await stack.enter_async_context(Client(hermes, token=token, url=url)) for _ in range(3)]
+    workers = await workers_of(hermes, members)
+    if len(workers) == 1:  # whoever is quicker accepts; hold it for a moment, and the other one must
+        os.kill(*workers, signal.SIGSTOP)
+        try:
+            others = [Client(hermes, token=token, url=url) for _ in range(3)]
+            members += [await stack.enter_async_context(other) for other in others]
+        finally:
+            os.kill(*workers, signal.SIGCONT)
+        workers = await workers_of(hermes, members)
+    assert len(workers) == 2
+    return members
 
 
 async def workers_of(hermes: Hermes, members: list[Client]) -> set[int]:
