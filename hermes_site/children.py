@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
+import errno
 import os
+import shutil
 import signal
 import subprocess  # starting processes is this module's purpose
 import sys
@@ -17,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+# util-linux's setpriv has the kernel end a child whose parent is gone, however that went. A preexec_fn could ask for it
+# as well, but it is Python between fork and exec: with a second thread and a signal at that moment both may hang.
+_SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
 # Linux sends the parent-death signal when the *thread* that forked ends, so every child is forked by this one, which
 # lives as long as the process.
 _FORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forker")
@@ -85,9 +87,11 @@ class ChildProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.which(self.command[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.command[0])
         with self.log.open("ab") as output:
             return subprocess.Popen(  # noqa: S603  the commands are our own
-                self.command,
+                [*_dying_with_parent(), *self.command],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -96,8 +100,6 @@ class ChildProcess:
                 user=self.user,
                 group=self.user,
                 extra_groups=None if self.user is None else [],
-                # Safe although threads run: it calls one C function, looked up before the fork.
-                preexec_fn=_die_with_parent,
             )
 
     @property
@@ -203,9 +205,8 @@ class ChildProcess:
 _CHILDREN: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
 
-def _die_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _dying_with_parent() -> list[str]:
+    return [_SETPRIV, "--pdeathsig", "TERM", "--"] if _SETPRIV else []
 
 
 @atexit.register

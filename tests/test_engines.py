@@ -172,6 +172,13 @@ def test_a_child_runs_once_at_a_time_and_a_child_that_never_ran_can_be_stopped(t
     process.kill()
 
 
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    child = ChildProcess("nobody", ["/no/such/program"], environment={}, log=tmp_path / "log")
+    with pytest.raises(FileNotFoundError, match="/no/such/program"):
+        child.start()
+    assert not child.running
+
+
 def test_the_embedded_sqs_takes_what_aws_takes(tmp_path: Path) -> None:
     with AwsEndpoint(tmp_path) as aws:
         sqs = boto3.client("sqs", endpoint_url=aws.url)
