@@ -103,11 +103,19 @@ def _empty_long_queues_as_fast_as_short_ones() -> None:
     def delete_message_batch(data: dict[str, Any], url: str) -> Any:
         queue = sqs._get_q(data.get("QueueUrl", url))
         receipts = {entry.get("ReceiptHandle") for entry in data.get("Entries", [])} - {None, ""}
-        found = [message for message in queue["messages"] if message["receipt_handle"] in receipts]
-        held, queue["messages"] = queue["messages"], found
-        answer = delete(data, url)  # ministack's own, among the few that are meant
-        gone = {id(message) for message in found} - {id(message) for message in queue["messages"]}
-        queue["messages"] = [message for message in held if id(message) not in gone]
+        held = queue["messages"]
+        # Whoever has received them has received the oldest: they are near the front, however many wait behind.
+        meant = (place for place, message in enumerate(held) if message["receipt_handle"] in receipts)
+        places = list(islice(meant, len(receipts)))
+        queue["messages"] = [held[place] for place in places]
+        try:
+            answer = delete(data, url)  # ministack's own, among the few that are meant
+            kept = {id(message) for message in queue["messages"]}
+        finally:
+            queue["messages"] = held
+        for place in reversed(places):
+            if id(held[place]) not in kept:
+                del held[place]
         return answer
 
     sqs._collect_msgs = collect_some
