@@ -13,13 +13,14 @@ from notifications.exceptions import MessageRefused
 from notifications.stream.message import MAX_ADDRESSEES, MAX_DEPTH, Message, encode_data, identifier, load_json
 
 
-def decode(body: str, message_id: str, *, max_bytes: int) -> Message:
+def decode(body: str, message_id: str, *, max_bytes: int, sent_at: int = 0, trace: str = "") -> Message:
     """Read an SQS body, as the article's Ruby and anybody else sends it.
 
     Args:
         body: the text.
         message_id: the SQS MessageId, the idempotency key of a message that names none.
         max_bytes: the largest body, in bytes of UTF-8.
+        sent_at, trace: the message's, which are not in its body.
 
     Returns:
         The message.
@@ -43,6 +44,8 @@ def decode(body: str, message_id: str, *, max_bytes: int) -> Message:
         data=encode_data(fields["data"]),
         to=_addressees(fields.get("to")),
         expires_at=_expiry(fields.get("expires_at")),
+        sent_at=sent_at,
+        trace=trace,
     )
 
 

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -166,8 +165,13 @@ class Relay:
 
     def _decode(self, message: Received) -> Message | MessageRefused:
         try:
-            decoded = envelope.decode(message.body, message.id, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES)
-            return replace(decoded, sent_at=message.sent_at, trace=message.trace)
+            return envelope.decode(
+                message.body,
+                message.id,
+                max_bytes=settings.HERMES_MESSAGE_MAX_BYTES,
+                sent_at=message.sent_at,
+                trace=message.trace,
+            )
         except MessageRefused as refusal:
             return refusal
 

@@ -54,10 +54,9 @@ class Vitals:
         self._stage = stage
         IN_HAND.labels(stage).set_function(in_hand)
         ANSWERED.labels(stage).set(time.time())  # else it would have been silent since 1970
-        APPEND_SECONDS.labels(stage)
+        self._append_seconds = APPEND_SECONDS.labels(stage)
         BATCHES.labels(stage)
-        for outcome in OUTCOMES:
-            MESSAGES.labels(stage, outcome)
+        self._settled = {outcome: MESSAGES.labels(stage, outcome) for outcome in OUTCOMES}
         for step in STEPS:
             RETRIES.labels(stage, step)
 
@@ -69,14 +68,14 @@ class Vitals:
 
     def settled(self, outcome: str, messages: int = 1) -> None:
         """Count messages that are done with."""
-        MESSAGES.labels(self._stage, outcome).inc(messages)
+        self._settled[outcome].inc(messages)
 
     def placed(self, received: Received, message: Message, appended: Appended) -> None:
         """Count a message that has its place, and log it."""
         outcome = APPENDED if appended.entry else DUPLICATE
         self.settled(outcome)
         if appended.entry and message.sent_at:
-            APPEND_SECONDS.labels(self._stage).observe(max(0.0, time.time() - message.sent_at / 1000))
+            self._append_seconds.observe(max(0.0, time.time() - message.sent_at / 1000))
         level = trace.level(message.trace)
         if logger.isEnabledFor(level):
             ids = {"room_id": message.room_id, "message_id": message.id, "sqs_message_id": received.id}

@@ -15,6 +15,7 @@ from notifications.stream.message import Message
 from notifications.stream.position import Position
 
 HINT = "hermes.hint"  # the type of our channel-layer messages
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,7 @@ def frame_head(message: Message) -> bytes:
         UTF-8 JSON without its end: ``{"user_id":42,"data":…,"room_id":"acme","id":"…"``.
     """
 
-    def text(value: str | int) -> str:
-        return json.dumps(value, ensure_ascii=False)
-
+    text = _ENCODER.encode
     return (
         f'{{"user_id":{text(message.user_id)},"data":{message.data},'
         f'"room_id":{text(message.room_id)},"id":{text(message.id)}'

@@ -11,19 +11,25 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import redis
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
 
 from notifications.stream.redis_client import layer_client
+from notifications.stream.round_trips import RoundTrips
 
 
 class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
     """One Redis of the layer, over connections of ours: its own know neither our authority nor sentinels' URLs."""
 
     def _ensure_redis(self) -> None:
-        if self._redis is None and "address" in self.host:  # type: ignore[has-type]
+        if self._redis is not None:  # type: ignore[has-type]
+            return
+        if "address" in self.host:
             client = layer_client(**self.host)
             self._redis, self._pubsub = client, client.pubsub()
         super()._ensure_redis()
+        client_: Any = self._redis
+        self.round_trips = RoundTrips(client_)
 
 
 class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
@@ -53,8 +59,8 @@ class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
         for shard, publications in by_shard.items():
             async with shard._lock:
                 shard._ensure_redis()
-                pipeline = shard._redis.pipeline(transaction=False)
-            # A pipeline has a connection of its own, and nothing of the shard's to guard.
-            for channel, data in publications:
-                pipeline.publish(channel, data)
-            await pipeline.execute()
+            # A round trip has a connection of its own, and nothing of the shard's to guard.
+            replies = await shard.round_trips.make([("PUBLISH", channel, data) for channel, data in publications])
+            for reply in replies:
+                if isinstance(reply, redis.RedisError):
+                    raise reply

@@ -24,6 +24,7 @@ from notifications.stream.message import Message
 from notifications.stream.position import Position
 from notifications.stream.redis_client import async_client
 from notifications.stream.replies import Activity, Appended, Page, seq_of, to_entry, to_position
+from notifications.stream.round_trips import RoundTrips
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class History:
 
     def __init__(self, client: redis.asyncio.Redis | None = None) -> None:
         self._redis = client or async_client()
+        self._round_trips = RoundTrips(self._redis)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -183,7 +185,7 @@ class History:
             if not missing:
                 break
             # Redis was restarted, or has never seen the script.
-            load: list[Command] = [("SCRIPT LOAD", SCRIPT)] if attempt else []
+            load: list[Command] = [("SCRIPT", "LOAD", SCRIPT)] if attempt else []
             commands = [*load, *(("EVALSHA", _SHA, 4, *calls[i]) for i in missing)]
             durability = settings.HERMES_DURABILITY if durable else "memory"
             milliseconds = settings.HERMES_DURABILITY_SECONDS * 1000
@@ -191,37 +193,42 @@ class History:
                 commands.append(("WAIT", settings.HERMES_REPLICAS, milliseconds))
             elif durability == "fsync":
                 commands.append(("WAITAOF", 1, 0, milliseconds))
-            answers = (await self._send(commands, raise_on_error=False))[len(load) :]
+            answers = (await self._send(commands, raw=True))[len(load) :]
             if durability != "memory":
                 _require_durable(durability, answers.pop())
             for i, answer in zip(missing, answers, strict=True):
                 replies[i] = answer
         return replies
 
-    async def _send(
-        self, commands: Sequence[Command], *, transaction: bool = False, raise_on_error: bool = True
-    ) -> list[Any]:
+    async def _send(self, commands: Sequence[Command], *, transaction: bool = False, raw: bool = False) -> list[Any]:
         """Send commands in one round trip.
 
         A connection that broke while nobody used it is noticed only now, so a broken one is tried once more with a
         new one: every command here can be repeated, the append because of its idempotency key.
+
+        Args:
+            commands: in their order.
+            transaction: whether nobody else's may come between them.
+            raw: replies as `RoundTrips.make` gives them, and an exception only for its command.
         """
         try:
-            return await self._send_once(commands, transaction, raise_on_error)
+            return await self._send_once(commands, transaction, raw)
         except (redis.ConnectionError, OSError):
             await self._redis.connection_pool.disconnect(inuse_connections=False)
         except redis.RedisError as error:
             raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
         try:
-            return await self._send_once(commands, transaction, raise_on_error)
+            return await self._send_once(commands, transaction, raw)
         except (redis.RedisError, OSError) as error:
             raise HistoryUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
 
-    async def _send_once(self, commands: Sequence[Command], transaction: bool, raise_on_error: bool) -> list[Any]:
+    async def _send_once(self, commands: Sequence[Command], transaction: bool, raw: bool) -> list[Any]:
+        if raw:
+            return await self._round_trips.make(commands)
         pipeline = self._redis.pipeline(transaction=transaction)
         for command in commands:
             pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=raise_on_error)
+        replies: list[Any] = await pipeline.execute()
         return replies
 
 
@@ -230,10 +237,7 @@ def script_arguments(stage: str, message: Message | None, head: bytes, room_id: 
     room_id = message.room_id if message else room_id
     message_id = message.id if message else ""
     return (
-        keys.head_key(stage, room_id),
-        keys.log_key(stage, room_id),
-        keys.once_key(stage, room_id, message_id),
-        keys.activity_key(stage, keys.partition(room_id)),
+        *keys.of_append(stage, room_id, message_id),
         message_id,
         head,
         json.dumps(message.to) if message and message.to is not None else "",

@@ -28,17 +28,28 @@ def tag(stage: str, room_id: str) -> str:
 
 def head_key(stage: str, room_id: str) -> str:
     """A hash: epoch, seq and id of the last entry."""
-    return f"{tag(stage, room_id)}:head:{room_id}"
+    return of_append(stage, room_id, "")[0]
 
 
 def log_key(stage: str, room_id: str) -> str:
     """A stream: the entries, with ids `<seq>-0`."""
-    return f"{tag(stage, room_id)}:log:{room_id}"
+    return of_append(stage, room_id, "")[1]
 
 
 def once_key(stage: str, room_id: str, message_id: str) -> str:
     """A string `<epoch>:<seq>`: the place of this message id. The length keeps ("a", "b:c") from ("a:b", "c")."""
-    return f"{tag(stage, room_id)}:once:{len(room_id)}:{room_id}:{message_id}"
+    return of_append(stage, room_id, message_id)[2]
+
+
+def of_append(stage: str, room_id: str, message_id: str) -> tuple[str, str, str, str]:
+    """Return the head, log, once and activity keys of one append."""
+    room = tag(stage, room_id)
+    return (
+        f"{room}:head:{room_id}",
+        f"{room}:log:{room_id}",
+        f"{room}:once:{len(room_id)}:{room_id}:{message_id}",
+        f"{room}:activity",
+    )
 
 
 def activity_key(stage: str, partition_: int) -> str:

@@ -63,9 +63,7 @@ def load_json(text: str) -> Any:
     """
     check_depth(text)
     try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_float, parse_int=_integer
-        )
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise MessageRefused("not_json", f"This is not JSON: {error.msg} at character {error.pos}.") from error
 
@@ -76,6 +74,8 @@ def check_depth(text: str) -> None:
     Raises:
         MessageRefused: it is deeper.
     """
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return  # however they stand; few messages have more
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         bracket = match[0]
@@ -105,7 +105,7 @@ def encode_data(data: Any) -> str:
             raise MessageRefused(
                 "reserved_type", f"data.type begins with {RESERVED_TYPE!r}, which only Hermes may use."
             )
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(data)
     require_unicode(text)
     return text
 
@@ -166,3 +166,10 @@ def _integer(text: str) -> int:
         return int(text)
     except ValueError as error:  # Python's own guard against quadratic conversion, at 4,300 digits
         raise MessageRefused("number_too_long", "A whole number has more than 4,300 digits.") from error
+
+
+# Made once: `json.loads` and `json.dumps` make one for each call that wants anything special.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_float, parse_int=_integer
+)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
