@@ -7,6 +7,7 @@ REDIS_URL names sentinels, each connection asks them for the primary as it is ma
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -143,6 +144,31 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
                 if self._writer is not None:
                     raise
                 raise redis.ConnectionError("The connection was closed before it was written to.") from error
+
+        async def on_connect_check_health(self, check_health: bool = True) -> None:
+            try:
+                await super().on_connect_check_health(check_health)
+                if getattr(getattr(self, "connection_pool", None), "is_master", False):
+                    await self._require_primary()
+            except asyncio.CancelledError:
+                # It would go back to the pool as a good one, greeted by half and looked at by nobody.
+                await self.disconnect(nowait=True)
+                raise
+
+        async def _require_primary(self) -> None:
+            """See that whom the sentinels named is the primary, as Redis asks of every client.
+
+            In a failover they name the old one for some moments more, and it may be back, as a replica, by then: it
+            answers, takes nothing, and no sentinel ends its connections, which would be used for ever.
+            """
+            await self.send_command("INFO", "replication", check_health=False)
+            try:
+                answer = await self.read_response()
+            except redis.exceptions.NoPermissionError:
+                return  # then nobody can tell
+            text = answer.decode() if isinstance(answer, bytes) else str(answer)
+            if "role:master" not in text:
+                raise redis.ConnectionError(f"{self.host}:{self.port} is a replica, though sentinels name it primary.")
 
     return Connection
 

@@ -12,7 +12,6 @@ import json
 import random
 import secrets
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,7 @@ class Hosts(World):
         self.database_url = self.third.postgres.url
         self.env = {
             **self._base,
-            **environment(
-                aws_url=self.aws_proxy.url, redis_url=self.third.redis_url, database_url=self.database_url
-            ),
+            **environment(aws_url=self.aws_proxy.url, redis_url=self.third.redis_url, database_url=self.database_url),
             "DJANGO_SETTINGS_MODULE": "hermes_site.settings",
             "DJANGO_ALLOWED_HOSTS": ",".join(self.addresses.values()),
             "HERMES_DEMO_PASSWORD": PASSWORD,
@@ -175,9 +172,8 @@ class Hosts(World):
             self.cut_off.discard(host.name)
             self.recorder.write("fault", kind=kind, phase="end")
 
-    @contextlib.asynccontextmanager
-    async def death_of_primary(self) -> AsyncIterator[None]:
-        """Kill Redis's primary; wait for the sentinels' next one, and at the end let the old one be its replica."""
+    async def lose_primary(self) -> None:
+        """Kill Redis's primary, wait for the sentinels' next one, and have the old one come back as its replica."""
         third = self.third
         old, new = third.primary, third.replica
         self.recorder.write("fault", kind="Valkey primary dies", phase="begin")
@@ -185,14 +181,9 @@ class Hosts(World):
         await self._learn_what_died(old, new)
         await eventually(lambda: self._is_primary(new), READY_SECONDS, "the sentinels name the replica")
         third.primary, third.replica = new, old
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(third.follow, old, new)
-            await eventually(
-                lambda: third.replication(new).get("slave0", {}).get("state") == "online", READY_SECONDS, "a replica"
-            )
-            self.recorder.write("fault", kind="Valkey primary dies", phase="end")
+        await asyncio.to_thread(third.follow, old, new)
+        await eventually(third.is_whole, READY_SECONDS, "the new primary has a replica, and the sentinels know both")
+        self.recorder.write("fault", kind="Valkey primary dies", phase="end")
 
     async def _learn_what_died(self, old: Valkey, new: Valkey) -> None:
         """Read what the old primary held to its last moment, and where the new one begins, before it takes anything."""
@@ -249,8 +240,3 @@ class Hosts(World):
         """Return what a balancer does: lead a member to one server unless its host cannot be reached."""
         (second,) = set(SERVERS) - {first}
         return lambda: (second if self.host_of[first].name in self.cut_off else first, PORT)
-
-
-def now() -> float:
-    """Return monotonic seconds, as the books count them."""
-    return time.monotonic()
