@@ -100,7 +100,7 @@ async def test_redis_and_postgresql_out_of_reach_are_waited_out_by_everybody(hos
         await asyncio.sleep(1)
         for server in ("server-0", "server-1"):
             status, silent = await asyncio.to_thread(hosts.readiness, server)
-                assert status == 503
+            assert status == 503
             assert {"database", "redis"} <= silent
             assert not {"sqs", "dynamodb"} & silent
         await asyncio.sleep(max(0.0, end - time.monotonic()))
