@@ -99,6 +99,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.stash.get(_LEFT_OUT, False):
         terminalreporter.section("LEFT OUT: the browser tests", sep="!", red=True, bold=True)
         terminalreporter.write_line(f"{_NO_CHROMIUM}: apt-get install chromium, or run `make test` as root.")
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())}
+    for reason in sorted(reason for reason in reasons if "LEFT OUT" in reason):
+        terminalreporter.section(reason.removeprefix("Skipped: "), sep="!", red=True, bold=True)
 
 
 @pytest.hookimpl(wrapper=True)

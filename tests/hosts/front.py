@@ -24,7 +24,8 @@ async def serve(address: str, context: ssl.SSLContext, ports: list[int]) -> None
             listener = socket.create_server((address, port), backlog=512)
             listener.setblocking(False)
             group.create_task(_accept(listener, address, port, context), name=f"front-{port}")
-        print("Listening", flush=True)
+        sys.stdout.write("Listening\n")
+        sys.stdout.flush()
 
 
 async def _accept(listener: socket.socket, address: str, port: int, context: ssl.SSLContext) -> None:

@@ -27,7 +27,8 @@ from tests.waiting import wait_until
 
 # Ports of a host of one's own are all free.
 POSTGRES, SERVERS, SENTINELS = 5432, (6379, 6380), (26379, 26380, 26381)
-DOWN_MS = 1500
+# Long enough to read what a killed primary held, before there is another.
+DOWN_MS = 2500
 READY_SECONDS = 30.0
 _ROOT = str(Path(__file__).parent.parent.parent)
 
