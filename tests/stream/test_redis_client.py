@@ -10,7 +10,6 @@ import uvloop
 
 from hermes_site.engines import Valkey
 from notifications.stream.redis_client import async_client
-from tests.waiting import eventually
 
 
 async def test_a_write_to_a_connection_that_another_task_has_just_closed_is_a_failure_of_redis(valkey: Valkey) -> None:
@@ -50,25 +49,3 @@ def test_a_write_to_a_connection_that_has_just_broken_is_a_failure_of_redis_on_u
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(break_and_write())
-
-
-async def test_a_connection_whose_greeting_was_cancelled_is_not_kept(valkey: Valkey) -> None:
-    client = async_client()
-    pool = client.connection_pool
-
-    def connected() -> bool:
-        kept = [each for each in (*pool._available_connections, *pool._in_use_connections) if each is not None]
-        return any(each.is_connected for each in kept)
-
-    valkey.suspend()
-    try:
-        getting = asyncio.create_task(pool.get_connection())
-        await eventually(connected, what="the kernel has connected it, and Redis greets nobody")
-        getting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await getting
-        assert not connected()
-    finally:
-        valkey.resume()
-    assert await client.ping()
-    await client.aclose()
