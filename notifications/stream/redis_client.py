@@ -7,7 +7,6 @@ REDIS_URL names sentinels, each connection asks them for the primary as it is ma
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -146,14 +145,9 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
                 raise redis.ConnectionError("The connection was closed before it was written to.") from error
 
         async def on_connect_check_health(self, check_health: bool = True) -> None:
-            try:
-                await super().on_connect_check_health(check_health)
-                if getattr(getattr(self, "connection_pool", None), "is_master", False):
-                    await self._require_primary()
-            except asyncio.CancelledError:
-                # It would go back to the pool as a good one, greeted by half and looked at by nobody.
-                await self.disconnect(nowait=True)
-                raise
+            await super().on_connect_check_health(check_health)
+            if getattr(getattr(self, "connection_pool", None), "is_master", False):
+                await self._require_primary()
 
         async def _require_primary(self) -> None:
             """See that whom the sentinels named is the primary, as Redis asks of every client.
