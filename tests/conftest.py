@@ -99,9 +99,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.stash.get(_LEFT_OUT, False):
         terminalreporter.section("LEFT OUT: the browser tests", sep="!", red=True, bold=True)
         terminalreporter.write_line(f"{_NO_CHROMIUM}: apt-get install chromium, or run `make test` as root.")
-    reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())}
-    for reason in sorted(reason for reason in reasons if "LEFT OUT" in reason):
-        terminalreporter.section(reason.removeprefix("Skipped: "), sep="!", red=True, bold=True)
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    reasons = {where[2].removeprefix("Skipped: ") for where in skipped if isinstance(where, tuple)}
+    for reason in sorted(reason for reason in reasons if reason.startswith("LEFT OUT")):
+        terminalreporter.section(reason, sep="!", red=True, bold=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -155,6 +155,15 @@ async def test_one_that_is_a_replica_though_the_sentinels_name_it_is_taken_for_n
     await history.aclose()
 
 
+async def test_a_user_who_may_not_ask_who_is_the_primary_is_served_all_the_same(here: Watched) -> None:
+    for server in here.servers:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "hermes", "-info")
+    history = History()
+    assert (await history.open("development", "acme")).seq == 0
+    await history.aclose()
+
+
 async def test_a_wrong_password_of_the_sentinels_is_told_without_it(here: Watched, settings: Any) -> None:
     settings.REDIS_SENTINEL_PASSWORD = "the-wrong-password"
     history = History()
