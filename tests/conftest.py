@@ -99,6 +99,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.stash.get(_LEFT_OUT, False):
         terminalreporter.section("LEFT OUT: the browser tests", sep="!", red=True, bold=True)
         terminalreporter.write_line(f"{_NO_CHROMIUM}: apt-get install chromium, or run `make test` as root.")
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    reasons = {where[2].removeprefix("Skipped: ") for where in skipped if isinstance(where, tuple)}
+    for reason in sorted(reason for reason in reasons if reason.startswith("LEFT OUT")):
+        terminalreporter.section(reason, sep="!", red=True, bold=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -144,6 +144,26 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
                     raise
                 raise redis.ConnectionError("The connection was closed before it was written to.") from error
 
+        async def on_connect_check_health(self, check_health: bool = True) -> None:
+            await super().on_connect_check_health(check_health)
+            if getattr(getattr(self, "connection_pool", None), "is_master", False):
+                await self._require_primary()
+
+        async def _require_primary(self) -> None:
+            """See that whom the sentinels named is the primary, as Redis asks of every client.
+
+            In a failover they name the old one for some moments more, and it may be back, as a replica, by then: it
+            answers, takes nothing, and no sentinel ends its connections, which would be used for ever.
+            """
+            await self.send_command("INFO", "replication", check_health=False)
+            try:
+                answer = await self.read_response()
+            except redis.exceptions.NoPermissionError:
+                return  # then nobody can tell
+            text = answer.decode() if isinstance(answer, bytes) else str(answer)
+            if "role:master" not in text:
+                raise redis.ConnectionError(f"{self.host}:{self.port} is a replica, though sentinels name it primary.")
+
     return Connection
 
 

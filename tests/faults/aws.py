@@ -62,10 +62,10 @@ class AwsChaos:
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, upstream_port: int) -> None:
-        """Listen on a free port of loopback and forward to ``upstream_port``."""
-        self._server = _Server(upstream_port, self)
-        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+    def start(self, upstream_port: int, address: str = HOST) -> None:
+        """Listen on a free port of loopback, or of another address of ours, and forward to ``upstream_port``."""
+        self._server = _Server(upstream_port, self, address)
+        self.url = f"http://{address}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
@@ -274,7 +274,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, upstream_port: int, chaos: AwsChaos) -> None:
-        super().__init__((HOST, 0), _Handler)
+    def __init__(self, upstream_port: int, chaos: AwsChaos, address: str) -> None:
+        super().__init__((address, 0), _Handler)
         self.upstream_port = upstream_port
         self.chaos = chaos

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Member:
         is_direct: that port is its server's own, and no proxy's.
         recorder: where it writes.
         rng: for its jitter.
+        addresses: of the servers that are not on loopback.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Member:
         is_direct: bool,
         recorder: Recorder,
         rng: random.Random,
+        addresses: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.stage, self.room, self.user = name, stage, room, user
         self.is_direct = is_direct
@@ -73,6 +75,7 @@ class Member:
         self.greeted_at = self.closed_at = 0.0  # monotonic seconds
         self._ids: dict[str, None] = {}
         self.token, self._port, self._recorder, self._rng = token, port, recorder, rng
+        self._addresses = addresses or {}
         self._socket: ClientConnection | None = None
         self._raw: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
@@ -187,7 +190,7 @@ class Member:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             async with asyncio.timeout(OPEN_SECONDS):
                 server, port = self._port()
-                await loop.sock_connect(raw, (HOST, port))
+                await loop.sock_connect(raw, (self._addresses.get(server, HOST), port))
             query = urllib.parse.urlencode(dict(zip(("epoch", "seq", "id"), self.position or (), strict=False)))
             where = {"stage": self.stage, "room": self.room, "user": self.user, "position": self.position}
             about = {"server": server, "iat": self.token.iat, "exp": self.token.exp}

@@ -42,7 +42,7 @@ class Windows:
 
 def is_of_redis(kind: str) -> bool:
     """Whether a fault keeps Redis's answers from somebody."""
-    return kind.startswith(("Valkey", "Redis link"))
+    return kind.startswith(("Valkey", "Redis link", "host"))
 
 
 def is_suspended_server(kind: str) -> bool:

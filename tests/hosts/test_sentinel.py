@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from hermes_site.engines import HOST
 from notifications import doctor
@@ -17,6 +18,8 @@ from notifications.exceptions import HistoryUnavailable
 from notifications.findings import Check, Status
 from notifications.stream import examine
 from notifications.stream.history import History
+from notifications.stream.message import Message
+from notifications.stream.publish import publish_once
 from tests.e2e.client import Client, in_order
 from tests.hosts.watched import SERVICE, Watched
 from tests.processes import Hermes
@@ -131,6 +134,33 @@ async def test_a_sentinel_that_is_gone_costs_a_moment_and_all_of_them_a_clear_er
     with pytest.raises(HistoryUnavailable, match=f"No sentinel names a primary of '{SERVICE}'") as refused:
         await history.open("development", "acme")
     assert PASSWORD not in str(refused.value)
+    await history.aclose()
+
+
+async def test_one_that_is_a_replica_though_the_sentinels_name_it_is_taken_for_no_primary(
+    here: Watched, settings: Any
+) -> None:
+    settings.HERMES_DURABILITY = "replica"
+    old = await asyncio.to_thread(here.primary)
+    others = [server.port for server in here.servers if server.port != old]
+    with redis.Redis(host=HOST, port=old) as client:
+        client.replicaof(HOST, others[0])
+    message = Message(id="m", user_id=0, room_id="acme", data="null")
+    with pytest.raises(HistoryUnavailable, match=f"{HOST}:{old} is a replica"):
+        await publish_once("development", message)
+    with redis.Redis(host=HOST, port=old) as client:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    history = History()
+    await history.open("development", "acme")
+    await history.aclose()
+
+
+async def test_a_user_who_may_not_ask_who_is_the_primary_is_served_all_the_same(here: Watched) -> None:
+    for server in here.servers:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "hermes", "-info")
+    history = History()
+    assert (await history.open("development", "acme")).seq == 0
     await history.aclose()
 
 
