@@ -11,14 +11,14 @@ from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest
 from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
 from notifications.admin_base import ShownOnly, TakesAuthority
-from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter
+from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter, label
 from notifications.admin_rooms import RoomAdmin
 from notifications.exceptions import Unavailable
 from notifications.models import Connection, Membership, Room, Server
@@ -116,10 +116,10 @@ class ConnectionAdmin(ShownOnly):
             self.log_change(request, connection, "Disconnected.")
         self.message_user(request, f"Connections that are being closed: {len(told)}.", messages.SUCCESS)
 
-    @display(description="State", label={"open": "success", "closed": "default"})  # type: ignore[untyped-decorator]
-    def state(self, connection: Connection) -> str:
+    @admin.display(description="State")
+    def state(self, connection: Connection) -> SafeString:
         """Return whether the connection is open."""
-        return "open" if connection.closed_at is None else "closed"
+        return label("open", "success") if connection.closed_at is None else label("closed", "default")
 
     @admin.display(description="Connection")
     def beginning(self, connection: Connection) -> str:
@@ -182,10 +182,10 @@ class ServerAdmin(ShownOnly):
         servers: QuerySet[Server] = super().get_queryset(request)
         return servers.annotate(connections=connections, now=Now())
 
-    @display(description="Lease", label={"alive": "success", "run out": "danger"})  # type: ignore[untyped-decorator]
-    def lease(self, server: Any) -> str:
+    @admin.display(description="Lease")
+    def lease(self, server: Any) -> SafeString:
         """Return whether the lease still runs."""
-        return "alive" if server.lease_until > server.now else "run out"
+        return label("alive", "success") if server.lease_until > server.now else label("run out", "danger")
 
     @admin.display(description="Connections", ordering="connections")
     def connections(self, server: Any) -> int:

@@ -85,7 +85,8 @@ class Authority:
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(body)))
         handler.send_header("Replay-Nonce", secrets.token_urlsafe(16))
-        handler.send_header("Location", f"{URL}/order" if "order" in handler.path else f"{URL}/account")
+        if status == 201:
+            handler.send_header("Location", f"{URL}/{handler.path.removeprefix('/new').lower()}")
         handler.send_header("Link", f'<{URL}/authorization>;rel="up"')
         handler.end_headers()
         if handler.command != "HEAD":
