@@ -7,6 +7,7 @@ is touched. The one way out of its network is a `Door`.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import pty
 import secrets
@@ -14,6 +15,7 @@ import select
 import shlex
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -25,6 +27,7 @@ from tests.waiting import wait_until
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
 # PID 1 of the root: it takes in what daemons leave behind.
 _INIT = "mount -t proc proc /proc; touch {mark}; while :; do sleep 0.2; done"
@@ -71,13 +74,15 @@ class CleanRoot:
         ]
         for path in self._shown:
             lines += [f"mkdir -p {root}{path}", f"mount --bind {path} {root}{path}"]
-        lines += ["ip link set lo up", f"exec chroot {root} /bin/sh -c {shlex.quote(_INIT.format(mark=self._mark))}"]
+            lines += [f"mount -o remount,bind,ro {root}{path}"]
+        lines += [f"exec chroot {root} /bin/sh -c {shlex.quote(_INIT.format(mark=self._mark))}"]
         making = ["--fork", "--kill-child", "--propagation", "private", "/bin/sh", "-c", "\n".join(lines)]
         self._holder = subprocess.Popen(
             ["unshare", *_NAMESPACES, *making],
             stdin=subprocess.DEVNULL,
         )
         wait_until(self._is_there, what="the root is there")
+        self.in_its_network(_raise_loopback)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,8 +194,14 @@ class CleanRoot:
         return found[0]
 
 
+def _raise_loopback() -> None:
+    """Bring this thread's loopback up, as every host's is."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP).ljust(40, b"\0"))
+
+
 class Door:
-    """A port inside a root's network that leads to a port of this machine; an asynchronous copy in either direction.
+    """A port inside a root's network that leads to a port of this machine.
 
     Args:
         root: where it is; it runs.
