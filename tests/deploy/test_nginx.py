@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -141,6 +142,15 @@ def test_a_client_is_who_nginx_sees_and_not_who_it_says(
     # Nothing else is upgraded, whatever a client asks for.
     upgraded = ("websocket", "upgrade") if path.startswith("/ws/") else (None, None)
     assert (headers["Upgrade"], headers["Connection"]) == upgraded
+
+
+def test_a_request_is_found_by_its_id_in_both_logs(deployed: Deployment, front: Front) -> None:
+    request_id = get(deployed, front.url, "/nowhere", X_Request_ID="a-claim").headers["X-Request-ID"]
+    wait_until(lambda: f" {request_id}\n" in front.logged(), what="its line in the access log")
+    (line,) = wait_until(
+        lambda: [line for line in deployed.log_text().splitlines() if f'"request_id": "{request_id}"' in line]
+    )
+    assert json.loads(line)["message"] == "Not Found: /nowhere"
 
 
 def test_plain_http_leads_to_tls_and_browsers_remember(deployed: Deployment, front: Front) -> None:
