@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
 HALF := tests/browser tests/deploy tests/hosts tests/e2e/bad_inputs tests/e2e/test_crashes.py tests/e2e/test_workers.py
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults lint types format pictures bench bench-quick venv clean
+.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations lint types format pictures bench bench-quick venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -76,6 +76,10 @@ test-faults: .venv/.installed-dev ## the fault suite's short form, of another se
 
 faults: .venv/.installed-dev ## break everything at random moments and judge what was seen (MINUTES=10 SEED= ONLY= SHIPPED=)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES) --seed "$(SEED)" --only "$(ONLY)" $(if $(SHIPPED),--shipped)
+
+# As root. Debian's mirror and the package index are asked; the bare Debian is kept in var/debian.
+operations: .venv/.installed-dev ## follow docs/operations.md on a bare Debian (debootstrap), command by command
+	OPERATIONS=debian $(BIN)/python -m pytest $(PYTEST_ARGS) tests/deploy/test_newcomer.py
 
 test-js: node_modules/.installed ## types and tests of the toolkit
 	npm run --silent types

@@ -6,6 +6,7 @@ import logging
 
 # What our own lines give as extra, in this order; docs/metrics.md tells each.
 FIELDS = (
+    "request_id",
     "stage",
     "room_id",
     "connection_id",

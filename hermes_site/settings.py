@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "channels",
 ]
 MIDDLEWARE = [
+    "hermes_site.request_ids.request_ids",  # before all others, whose lines and responses have the id as well
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -234,6 +235,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
+        "request": {"()": "hermes_site.request_ids.AddRequestId"},
         "brief": {"()": "hermes_site.brief_log.BriefBadRequests"},
         "redact": {"()": "notifications.access.redaction.RedactTokens"},
     },
@@ -250,7 +252,11 @@ LOGGING = {
         },
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": HERMES_LOG_FORMAT, "filters": ["brief", "redact"]},
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": HERMES_LOG_FORMAT,
+            "filters": ["request", "brief", "redact"],
+        },
     },
     "root": {"handlers": ["stderr"], "level": HERMES_LOG_LEVEL},
     "loggers": {

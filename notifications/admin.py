@@ -7,18 +7,18 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Model, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
 from notifications.admin_base import ShownOnly, TakesAuthority
-from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter
+from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter, label
 from notifications.admin_rooms import RoomAdmin
 from notifications.exceptions import Unavailable
 from notifications.models import Connection, Membership, Room, Server
@@ -116,10 +116,10 @@ class ConnectionAdmin(ShownOnly):
             self.log_change(request, connection, "Disconnected.")
         self.message_user(request, f"Connections that are being closed: {len(told)}.", messages.SUCCESS)
 
-    @display(description="State", label={"open": "success", "closed": "default"})  # type: ignore[untyped-decorator]
-    def state(self, connection: Connection) -> str:
+    @admin.display(description="State")
+    def state(self, connection: Connection) -> SafeString:
         """Return whether the connection is open."""
-        return "open" if connection.closed_at is None else "closed"
+        return label("open", "success") if connection.closed_at is None else label("closed", "default")
 
     @admin.display(description="Connection")
     def beginning(self, connection: Connection) -> str:
@@ -176,22 +176,19 @@ class ServerAdmin(ShownOnly):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:
-        """Count each server's open connections, and read the database's clock."""
-        counted = Connection.objects.filter(server_id=OuterRef("pk"), closed_at=None).order_by().values("server_id")
-        connections = Coalesce(Subquery(counted.annotate(number=Count("pk")).values("number")), 0)
+        """Read the database's clock, which leases run by."""
         servers: QuerySet[Server] = super().get_queryset(request)
-        return servers.annotate(connections=connections, now=Now())
+        return servers.annotate(now=Now())
 
-    @display(description="Lease", label={"alive": "success", "run out": "danger"})  # type: ignore[untyped-decorator]
-    def lease(self, server: Any) -> str:
+    @admin.display(description="Lease")
+    def lease(self, server: Any) -> SafeString:
         """Return whether the lease still runs."""
-        return "alive" if server.lease_until > server.now else "run out"
+        return label("alive", "success") if server.lease_until > server.now else label("run out", "danger")
 
-    @admin.display(description="Connections", ordering="connections")
-    def connections(self, server: Any) -> int:
-        """Return how many connections the server has open."""
-        number: int = server.connections
-        return number
+    @admin.display(description="Connections", ordering="open_connections")
+    def connections(self, server: Server) -> str:
+        """Return how many connections the server said it has open: to count them reads the rows of all."""
+        return "–" if server.open_connections is None else admin_words.number(server.open_connections)
 
 
 @admin.register(User)

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin import helpers
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from unfold.admin import ModelAdmin
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
+from unfold.admin import ModelAdmin, checkbox
 
 from notifications.exceptions import Unavailable
 
+_KEY = "the-key-of-a-row"
 
-class ShownOnly(ModelAdmin):  # type: ignore[misc]
+
+@functools.cache
+def _checkbox(language: str | None) -> str:
+    # Its label is translated.
+    return str(checkbox.render(helpers.ACTION_CHECKBOX_NAME, _KEY))
+
+
+class Listed(ModelAdmin):  # type: ignore[misc]
+    """Lists whose rows cost little: unfold renders three templates for the checkbox of each."""
+
+    def action_checkbox(self, obj: Model) -> SafeString:
+        """Return a row's checkbox: the one template with the row's key put in."""
+        return mark_safe(_checkbox(get_language()).replace(_KEY, escape(obj.pk)))  # noqa: S308  the key is escaped
+
+    action_checkbox.short_description = ModelAdmin.action_checkbox.short_description  # type: ignore[attr-defined]
+
+
+class ShownOnly(Listed):
     """What the system writes: to be looked at and acted on, never to be edited."""
 
     actions: tuple[str, ...] | None = None
@@ -31,7 +54,7 @@ class ShownOnly(ModelAdmin):  # type: ignore[misc]
         return False
 
 
-class TakesAuthority(ModelAdmin):  # type: ignore[misc]
+class TakesAuthority(Listed):
     """Pages whose changes may take a member's authority back, which DynamoDB must know before they are saved.
 
     While it does not answer nothing is changed, and the page says so; Django has rolled everything back by then.

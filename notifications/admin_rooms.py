@@ -18,12 +18,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from notifications import hermes
 from notifications.admin_base import TakesAuthority
+from notifications.admin_lists import tick
 from notifications.admin_words import size
 from notifications.exceptions import HermesError, HistoryUnavailable
 from notifications.models import Membership, Room
@@ -89,7 +91,7 @@ class MembersOfRoom(TabularInline):  # type: ignore[misc]
 class RoomAdmin(TakesAuthority):
     """Rooms with their members, and a test message to any of them."""
 
-    list_display = ("code", "name", "members", "allow_client_send")
+    list_display = ("code", "name", "members", "clients_may_send")
     search_fields = ("code", "name")
     list_filter = ("allow_client_send",)
     list_filter_submit = True
@@ -115,6 +117,11 @@ class RoomAdmin(TakesAuthority):
         """Return how many members the room has."""
         number: int = room.members
         return number
+
+    @admin.display(description="allow client send", ordering="allow_client_send")
+    def clients_may_send(self, room: Room) -> SafeString:
+        """Return whether clients of the room may send to it."""
+        return tick(room.allow_client_send)
 
     def has_send_message_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """Tell whether the user may send messages to rooms."""

@@ -14,6 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import escape, strip_tags
 
 from notifications.exceptions import QueueUnavailable, StoreUnavailable
 from notifications.intake.queue import Queue
@@ -161,19 +162,41 @@ def test_the_list_costs_as_many_queries_for_many_connections_as_for_few(
         assert client.get(reverse(CONNECTIONS)).status_code == 200
 
 
-def test_a_server_is_shown_with_its_lease_and_its_open_connections(
-    staff: Callable[..., Client], connected: None
-) -> None:
-    for server_id, left in (("server-a", 30), ("server-b", -30)):
+def test_a_row_of_a_list_costs_no_more_than_one_template(staff: Callable[..., Client]) -> None:
+    """Its labels, its checkbox and the words of the list's headers are made once, and not once a row."""
+    client = staff("view_connection", "disconnect")
+
+    def rendered(rows: int) -> int:
+        Connection.objects.all().delete()
+        Connection.objects.bulk_create(
+            Connection(connection_id=f"c-{n}", stage="development", room_id="r", user_id="u", server_id="s")
+            for n in range(rows)
+        )
+        return len(client.get(reverse(CONNECTIONS)).templates)
+
+    rendered(1)
+    assert rendered(21) - rendered(1) <= 20
+
+
+def test_a_rows_checkbox_has_the_rows_key_and_nothing_else_of_it(staff: Callable[..., Client]) -> None:
+    key = '"><script>alert(1)</script>'
+    Connection.objects.create(connection_id=key, stage="development", room_id="r", user_id="u", server_id="s")
+    page = staff("view_connection", "disconnect").get(reverse(CONNECTIONS)).content.decode()
+    assert key not in page
+    assert f'value="{escape(key)}"' in page
+
+
+def test_a_server_is_shown_with_its_lease_and_its_open_connections(staff: Callable[..., Client]) -> None:
+    for server_id, left, said in (("server-a", 30, 2), ("server-b", -30, None)):
         until = Now() + timedelta(seconds=left)
-        Server.objects.create(server_id=server_id, host="web-1", pid=42, started_at=Now(), lease_until=until)
+        Server.objects.create(
+            server_id=server_id, host="web-1", pid=42, started_at=Now(), lease_until=until, open_connections=said
+        )
     response = staff("view_server").get(reverse("admin:notifications_server_changelist"))
     admin = response.context["cl"].model_admin
     servers = {server.server_id: server for server in response.context["cl"].result_list}
-    assert {name: (admin.lease(each), each.connections) for name, each in servers.items()} == {
-        "server-a": ("alive", 2),
-        "server-b": ("run out", 0),
-    }
+    shown = {name: (strip_tags(admin.lease(each)).strip(), admin.connections(each)) for name, each in servers.items()}
+    assert shown == {"server-a": ("alive", "2"), "server-b": ("run out", "–")}
 
 
 def removal(acme: Room, user: Any) -> dict[str, str]:

@@ -43,4 +43,4 @@ def test_a_record_without_an_exception_is_left_as_it_is() -> None:
 
 
 def test_every_handler_of_the_settings_is_brief_before_it_redacts() -> None:
-    assert all(each["filters"] == ["brief", "redact"] for each in settings.LOGGING["handlers"].values())
+    assert all(each["filters"] == ["request", "brief", "redact"] for each in settings.LOGGING["handlers"].values())

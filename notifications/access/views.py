@@ -87,6 +87,7 @@ def issue_token(request: HttpRequest, room: str | None = None, stage_name: str |
     user_id = _user_id(request)
     token_store.save(stage, str(user_id), code, tokens.make_digest(user_id, stage.passcode, code))
     ttl = settings.HERMES_TOKEN_TTL
+    logger.debug("A token was given", extra={"stage": stage.name, "room_id": code})
     session = tokens.session_tag(request.session.session_key, stage) if request.session.session_key else ""
     return {
         "token": tokens.issue(stage, user_id, code, now=time.time(), ttl=ttl, session=session),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -123,18 +124,33 @@ def test_a_client_is_who_nginx_sees_and_not_who_it_says(
 ) -> None:
     """HERMES_TRUSTED_PROXIES believes nginx; so nginx passes on nothing that a client claims of itself."""
     url, requests = heard
-    claimed = {"X_Forwarded_For": "192.0.2.1", "X_Forwarded_Host": "evil.example", "X_Forwarded_Proto": "http"}
+    claimed = {
+        "X_Forwarded_For": "192.0.2.1",
+        "X_Forwarded_Host": "evil.example",
+        "X_Forwarded_Proto": "http",
+        "X_Request_ID": "1",
+    }
     get(deployed, url, path, Forwarded="for=192.0.2.1", Sec_WebSocket_Protocol="hermes.v1", Upgrade="h2c", **claimed)
     (headers,) = requests
     assert headers.get_all("X-Forwarded-For") == [HOST]
     assert headers.get_all("X-Forwarded-Proto") == ["https"]
     assert headers.get_all("Host") == [url.removeprefix("https://")]
     assert headers.get_all("Sec-WebSocket-Protocol") == ["hermes.v1"]
+    assert re.fullmatch(r"[0-9a-f]{32}", headers["X-Request-ID"])
     assert "X-Forwarded-Host" not in headers
     assert "Forwarded" not in headers
     # Nothing else is upgraded, whatever a client asks for.
     upgraded = ("websocket", "upgrade") if path.startswith("/ws/") else (None, None)
     assert (headers["Upgrade"], headers["Connection"]) == upgraded
+
+
+def test_a_request_is_found_by_its_id_in_both_logs(deployed: Deployment, front: Front) -> None:
+    request_id = get(deployed, front.url, "/nowhere", X_Request_ID="a-claim").headers["X-Request-ID"]
+    wait_until(lambda: f" {request_id}\n" in front.logged(), what="its line in the access log")
+    (line,) = wait_until(
+        lambda: [line for line in deployed.log_text().splitlines() if f'"request_id": "{request_id}"' in line]
+    )
+    assert json.loads(line)["message"] == "Not Found: /nowhere"
 
 
 def test_plain_http_leads_to_tls_and_browsers_remember(deployed: Deployment, front: Front) -> None:
