@@ -2,8 +2,7 @@
 
     python -m bench.load <control socket>
 
-It is one thread on the core that the server does not have. Per frame it compares nine bytes, and reads the clock for
-those sockets whose latency is taken; everything else happens when a socket opens and when it has got all.
+It is one thread on the core that the server does not have; what it does with each frame is in clients.
 """
 
 from __future__ import annotations
@@ -18,178 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSError, WSMsgType, ws_connect
 
-from bench import marks
-from bench.dialects import DIALECTS, LEAST, Dialect, Member, Position
+from bench.clients import Client, Ear, LinesEar
+from bench.dialects import DIALECTS, Dialect, Member
 from bench.figures import spectrum
 from bench.helper import Commands, obey
 from bench.ledger import Ledger, Tally
 
 # A client address has 28,000 ports to one server, and a closed connection may keep its own for a minute.
 ADDRESSES = [f"127.0.0.{number}" for number in range(2, 32)]
-NEVER = 1 << 40
 # As a page comes back: static/hermes/backoff.js and connection.js.
 FLOOR_SECONDS, CEILING_SECONDS, HANDSHAKE_SECONDS = 0.5, 20.0, 15.0
 FOR_GOOD = range(4400, 4500)
-
-
-class Ear(WSListener):
-    """One socket of a client, from its handshake on."""
-
-    __slots__ = ("books", "client", "heard", "is_counting", "least", "take", "transport")
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.books: Any = client.books
-        self.heard = 0
-        self.tune()
-        self.least = NEVER  # until it is open, every frame is a control frame
-        self.transport: WSTransport | None = None
-
-    def tune(self) -> None:
-        """Do what the client shall do from now on with each message."""
-        self.is_counting = self.client.is_counting
-        self.take = self.client.take
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Introduce ourselves."""
-        self.transport = transport
-        if self.client.ear is not self:  # it took so long that the client has given it up
-            transport.underlying_transport.abort()
-            return
-        dialect, client = self.client.crowd.dialect, self.client
-        if (first := dialect.first(client.member, client.position)) is not None:
-            transport.send(WSMsgType.TEXT, first)
-        if dialect.is_open_at_once:
-            self._open()
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a message, or understand a control frame.
-
-        Where there are many, a message is only counted, and one number is read for each piece that TCP delivers, and
-        where all may have come.
-        """
-        if frame.payload_size >= self.least:
-            if not self.is_counting:
-                self.take(frame.get_payload_as_bytes())
-                return
-            self.heard = heard = self.heard + 1
-            if frame.last_in_buffer or heard >= self.books.goal - self.books.next + 1:
-                self.heard = 0
-                self.books.take(frame.get_payload_as_bytes(), heard)
-        elif frame.msg_type == WSMsgType.TEXT:
-            self.control(frame.get_payload_as_bytes())
-        elif frame.msg_type == WSMsgType.CLOSE:
-            # Not get_close_code: the applications' own codes are none of its enumeration.
-            self.client.ended_with = int.from_bytes(frame.get_payload_as_bytes()[:2], "big") or 1005
-            transport.send_close(WSCloseCode.OK)
-            transport.disconnect()
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Let the client know."""
-        self.client.ended(self)
-
-    def control(self, payload: bytes) -> None:
-        """Understand a control frame."""
-        client = self.client
-        heard = client.crowd.dialect.hear(payload, client.member)
-        if heard.position is not None:
-            client.position = heard.position
-        if heard.wrong:
-            client.books.complain(heard.wrong)
-        if heard.reply is not None and self.transport is not None:
-            self.transport.send(WSMsgType.TEXT, heard.reply)
-        for message in heard.counts:
-            client.take(message)
-        if heard.is_open:
-            self._open()
-
-    def _open(self) -> None:
-        if self.least == NEVER and self.client.ear is self:
-            self.least = LEAST
-            self.client.opened()
-
-
-class LinesEar(Ear):
-    """One whose frames may carry several messages, one a line, pings among them."""
-
-    __slots__ = ()
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take them apart."""
-        if frame.msg_type != WSMsgType.TEXT:
-            super().on_ws_frame(transport, frame)
-            return
-        for line in frame.get_payload_as_bytes().split(b"\n"):
-            if len(line) >= self.least:
-                self.take(line)
-            elif line:
-                self.control(line)
-
-
-class Client:
-    """One member's page: what it has got, and where it goes on.
-
-    Args:
-        crowd: of which it is one.
-        member: who it is.
-        books: what judges what it gets.
-    """
-
-    __slots__ = (
-        *("books", "crowd", "ear", "ended_with", "failures", "is_counting", "is_open", "is_timed"),
-        *("last", "member", "position"),
-    )
-
-    def __init__(self, crowd: Crowd, member: Member, books: Ledger | Tally) -> None:
-        self.crowd, self.member, self.books = crowd, member, books
-        self.is_timed, self.is_counting = True, False  # or its latency is not taken, and its messages are only counted
-        self.position: Position | None = None
-        self.last: bytes | None = None
-        self.ear: Ear | None = None
-        self.is_open = False
-        self.ended_with = 1006
-        self.failures = 0
-
-    @property
-    def take(self) -> Any:
-        """What a socket calls with each message."""
-        return self._take_timed if self.is_timed else self.books.take
-
-    def _take_timed(self, payload: bytes) -> None:
-        now = time.monotonic_ns()
-        books, crowd = self.books, self.crowd
-        books.take(payload)
-        self.last = payload
-        if crowd.is_timing:
-            if books.at >= 0:
-                crowd.late.append((now - marks.stamp(payload, books.at)) / 1e6)
-            else:
-                crowd.arrivals += [(number, now) for number, _ in marks.find_all(payload)]
-
-    def remember(self) -> None:
-        """Take the position of the last message, which only who comes back needs."""
-        if self.last is not None:
-            position = self.crowd.dialect.position(self.last)
-            if position is not None:
-                epoch = position[0] or (self.position[0] if self.position else "")
-                self.position = (epoch, *position[1:])
-            self.last = None
-
-    def opened(self) -> None:
-        """Be in."""
-        self.is_open, self.failures = True, 0
-        self.crowd.has_opened(self)
-
-    def ended(self, ear: Ear) -> None:
-        """Be out, and come back where the crowd does."""
-        if ear is self.ear:
-            self.ear = None
-            if self.is_open:
-                self.is_open = False
-                self.crowd.open_count -= 1
-            self.crowd.has_ended(self)
 
 
 class Crowd:

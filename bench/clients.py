@@ -1,0 +1,193 @@
+"""Clients: one member's page each, and the ear that its socket has. Made by load's crowd, judged by ledger.
+
+Per frame nine bytes are compared, and the clock is read for those whose latency is taken; everything else happens when
+a socket opens and when it has got all.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from typing import Any, Protocol
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from bench import marks
+from bench.dialects import LEAST, Dialect, Member, Position
+from bench.ledger import Ledger, Tally
+
+NEVER = 1 << 40
+
+
+class Crowd(Protocol):
+    """What a client knows of the crowd that it is one of."""
+
+    dialect: Dialect
+    late: array[float]
+    arrivals: list[tuple[int, int]]
+    is_timing: bool
+    open_count: int
+
+    def has_opened(self, client: Client) -> None:
+        """Count a client that is in."""
+
+    def has_ended(self, client: Client) -> None:
+        """Count a connection that has ended, and let the client come back as a page does."""
+
+
+class Ear(WSListener):
+    """One socket of a client, from its handshake on."""
+
+    __slots__ = ("books", "client", "heard", "is_counting", "least", "take", "transport")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.books: Any = client.books
+        self.heard = 0
+        self.tune()
+        self.least = NEVER  # until it is open, every frame is a control frame
+        self.transport: WSTransport | None = None
+
+    def tune(self) -> None:
+        """Do what the client shall do from now on with each message."""
+        self.is_counting = self.client.is_counting
+        self.take = self.client.take
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Introduce ourselves."""
+        self.transport = transport
+        if self.client.ear is not self:  # it took so long that the client has given it up
+            transport.underlying_transport.abort()
+            return
+        dialect, client = self.client.crowd.dialect, self.client
+        if (first := dialect.first(client.member, client.position)) is not None:
+            transport.send(WSMsgType.TEXT, first)
+        if dialect.is_open_at_once:
+            self._open()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a message, or understand a control frame.
+
+        Where there are many, a message is only counted, and one number is read for each piece that TCP delivers, and
+        where all may have come.
+        """
+        if frame.payload_size >= self.least:
+            if not self.is_counting:
+                self.take(frame.get_payload_as_bytes())
+                return
+            self.heard = heard = self.heard + 1
+            if frame.last_in_buffer or heard >= self.books.goal - self.books.next + 1:
+                self.heard = 0
+                self.books.take(frame.get_payload_as_bytes(), heard)
+        elif frame.msg_type == WSMsgType.TEXT:
+            self.control(frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.CLOSE:
+            # Not get_close_code: the applications' own codes are none of its enumeration.
+            self.client.ended_with = int.from_bytes(frame.get_payload_as_bytes()[:2], "big") or 1005
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Let the client know."""
+        self.client.ended(self)
+
+    def control(self, payload: bytes) -> None:
+        """Understand a control frame."""
+        client = self.client
+        heard = client.crowd.dialect.hear(payload, client.member)
+        if heard.position is not None:
+            client.position = heard.position
+        if heard.wrong:
+            client.books.complain(heard.wrong)
+        if heard.reply is not None and self.transport is not None:
+            self.transport.send(WSMsgType.TEXT, heard.reply)
+        for message in heard.counts:
+            client.take(message)
+        if heard.is_open:
+            self._open()
+
+    def _open(self) -> None:
+        if self.least == NEVER and self.client.ear is self:
+            self.least = LEAST
+            self.client.opened()
+
+
+class LinesEar(Ear):
+    """One whose frames may carry several messages, one a line, pings among them."""
+
+    __slots__ = ()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take them apart."""
+        if frame.msg_type != WSMsgType.TEXT:
+            super().on_ws_frame(transport, frame)
+            return
+        for line in frame.get_payload_as_bytes().split(b"\n"):
+            if len(line) >= self.least:
+                self.take(line)
+            elif line:
+                self.control(line)
+
+
+class Client:
+    """One member's page: what it has got, and where it goes on.
+
+    Args:
+        crowd: of which it is one.
+        member: who it is.
+        books: what judges what it gets.
+    """
+
+    __slots__ = (
+        *("books", "crowd", "ear", "ended_with", "failures", "is_counting", "is_open", "is_timed"),
+        *("last", "member", "position"),
+    )
+
+    def __init__(self, crowd: Crowd, member: Member, books: Ledger | Tally) -> None:
+        self.crowd, self.member, self.books = crowd, member, books
+        self.is_timed, self.is_counting = True, False  # or its latency is not taken, and its messages are only counted
+        self.position: Position | None = None
+        self.last: bytes | None = None
+        self.ear: Ear | None = None
+        self.is_open = False
+        self.ended_with = 1006
+        self.failures = 0
+
+    @property
+    def take(self) -> Any:
+        """What a socket calls with each message."""
+        return self._take_timed if self.is_timed else self.books.take
+
+    def _take_timed(self, payload: bytes) -> None:
+        now = time.monotonic_ns()
+        books, crowd = self.books, self.crowd
+        books.take(payload)
+        self.last = payload
+        if crowd.is_timing:
+            if books.at >= 0:
+                crowd.late.append((now - marks.stamp(payload, books.at)) / 1e6)
+            else:
+                crowd.arrivals += [(number, now) for number, _ in marks.find_all(payload)]
+
+    def remember(self) -> None:
+        """Take the position of the last message, which only who comes back needs."""
+        if self.last is not None:
+            position = self.crowd.dialect.position(self.last)
+            if position is not None:
+                epoch = position[0] or (self.position[0] if self.position else "")
+                self.position = (epoch, *position[1:])
+            self.last = None
+
+    def opened(self) -> None:
+        """Be in."""
+        self.is_open, self.failures = True, 0
+        self.crowd.has_opened(self)
+
+    def ended(self, ear: Ear) -> None:
+        """Be out, and come back where the crowd does."""
+        if ear is self.ear:
+            self.ear = None
+            if self.is_open:
+                self.is_open = False
+                self.crowd.open_count -= 1
+            self.crowd.has_ended(self)
