@@ -8,7 +8,7 @@ CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests that start Hermes as processes, and browsers; and what takes half of the time, with browsers and without.
 PROCESSES := tests/browser tests/e2e tests/test_demo.py
-HALF := tests/browser tests/deploy tests/hosts tests/e2e/bad_inputs tests/e2e/test_crashes.py tests/e2e/test_workers.py
+HALF := tests/browser tests/deploy tests/hosts tests/e2e/bad_inputs tests/e2e/test_workers.py
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations lint types format pictures bench bench-quick venv clean
 

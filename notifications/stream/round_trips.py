@@ -41,10 +41,11 @@ class RoundTrips:
             The replies; a command that Redis refuses has a ``redis.ResponseError`` for its reply.
 
         Raises:
-            redis.RedisError: Redis does not answer, or is none that may be written to; any of the commands may have
-                been carried out.
+            redis.RedisError: Redis does not answer, or is the primary no more; any of the commands may have been
+                carried out.
         """
-        connection = self._kept.pop() if self._kept else await self._pool.get_connection()
+        is_kept = bool(self._kept)
+        connection = self._kept.pop() if is_kept else await self._pool.get_connection()
         try:
             async with asyncio.timeout(self._seconds):
                 if connection.is_connected and await connection.can_read():
@@ -52,6 +53,9 @@ class RoundTrips:
                     await connection.disconnect()
                 await connection.connect()  # does nothing where it is
                 replies = await _exchange(connection, commands)
+            if is_kept and any(isinstance(reply, redis.exceptions.ReadOnlyError) for reply in replies):
+                # It was the primary when we connected; whoever connects again is told who is now.
+                raise redis.ConnectionError("The primary has become a replica.")
         except BaseException as error:
             # What is still to be read is nobody's; and what broke this one has broken those that nobody uses.
             await self._drop(connection)
@@ -78,9 +82,4 @@ async def _exchange(connection: Any, commands: Sequence[Sequence[Any]]) -> list[
     packed = b"".join([hiredis.pack_command(tuple(command)) for command in commands])
     await connection.send_packed_command(packed, check_health=False)
     parser = connection._parser
-    replies = [await parser.read_response(disable_decoding=True) for _ in commands]
-    for reply in replies:
-        if isinstance(reply, redis.exceptions.ReadOnlyError):
-            # It was the primary when we connected; whoever connects again is told who is now.
-            raise redis.ConnectionError(f"The primary has become a replica: {reply}")
-    return replies
+    return [await parser.read_response(disable_decoding=True) for _ in commands]

@@ -94,6 +94,8 @@ async def test_a_primary_that_has_become_a_replica_is_connected_to_anew(client: 
     try:
         with pytest.raises(redis.ConnectionError, match="become a replica"):
             await trips.make([("SET", "a", 1)])
+        (refused,) = await trips.make([("SET", "a", 1)])  # nobody else is the primary
+        assert isinstance(refused, redis.exceptions.ReadOnlyError)
     finally:
         await client.replicaof("NO", "ONE")
     assert await trips.make([("SET", "a", 1)]) == [b"OK"]
