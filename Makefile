@@ -6,8 +6,8 @@ MINUTES ?= 10
 # Settings cannot be read without a secret key; each target that reads them gets one.
 CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# The tests that start Hermes as processes, and browsers; and what takes half of the time, with browsers and without.
-PROCESSES := tests/browser tests/e2e tests/test_demo.py
+# What takes half of the time: of the tests that touch SQL, and of all of them.
+PROCESSES := tests/browser tests/e2e tests/test_admin_speed.py tests/test_health.py
 HALF := tests/browser tests/deploy tests/hosts tests/e2e/bad_inputs tests/e2e/test_workers.py
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations lint types format pictures bench bench-quick venv clean

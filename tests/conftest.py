@@ -91,7 +91,7 @@ def _touches_sql(item: pytest.Item) -> bool:
     has_database = {"db", "transactional_db", "hermes", "own_hermes", "make_hermes"} & set(
         getattr(item, "fixturenames", ())
     )
-    return bool(has_database or item.get_closest_marker("django_db") or item.path.name == "test_demo.py")
+    return bool(has_database or item.get_closest_marker("django_db"))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
