@@ -110,11 +110,20 @@ class ConnectionAdmin(ShownOnly):
     @admin.action(description="Disconnect", permissions=("disconnect",))
     def disconnect(self, request: HttpRequest, connections: QuerySet[Connection]) -> None:
         """Tell every server to close these connections; their clients may come back at once."""
-        told = list(connections.filter(closed_at=None))
-        for connection in told:
-            revocation.disconnect(connection.stage, connection.connection_id)
+        told = 0
+        for connection in connections.filter(closed_at=None):
+            try:
+                revocation.disconnect(connection.stage, connection.connection_id)
+            except Unavailable as error:
+                # Those that follow would fail as well, each after a wait.
+                text = f"The connection {connection} is not closed: {type(error).__name__}. Stopped there."
+                self.message_user(request, text, messages.ERROR)
+                if not told:
+                    return
+                break
             self.log_change(request, connection, "Disconnected.")
-        self.message_user(request, f"Connections that are being closed: {len(told)}.", messages.SUCCESS)
+            told += 1
+        self.message_user(request, f"Connections that are being closed: {told}.", messages.SUCCESS)
 
     @admin.display(description="State")
     def state(self, connection: Connection) -> SafeString:

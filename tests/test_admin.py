@@ -18,6 +18,7 @@ from django.utils.html import escape, strip_tags
 
 from notifications.exceptions import QueueUnavailable, StoreUnavailable
 from notifications.intake.queue import Queue
+from hermes_site.engines import HOST, free_port
 from notifications.models import Connection, Membership, Room, Server
 
 pytestmark = pytest.mark.django_db
@@ -379,3 +380,16 @@ def test_tokens_that_could_not_be_revoked_are_named(
         "The tokens of alice in acme are not revoked: StoreUnavailable. Stopped there."
     ]
     assert not LogEntry.objects.exists()
+def test_a_connection_that_nobody_can_be_told_to_close_is_named_and_not_logged(
+    staff: Callable[..., Client], connected: None, settings: Any
+) -> None:
+    """No row says that it is to be closed: a command that is lost would close nothing."""
+    settings.REDIS_URL = f"redis://{HOST}:{free_port()}/0"
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
+    assert [str(message) for message in response.context["messages"]] == [
+        "The connection connection-of-bob is not closed: HistoryUnavailable. Stopped there."
+    ]
+    assert not LogEntry.objects.exists()
+
+
