@@ -119,4 +119,8 @@ def _publish(stage_name: str, message: Message) -> None:
     try:
         async_to_sync(publish.publish_once)(stage_name, message)
     except HistoryUnavailable as error:
-        logger.error("Open connections are not told now, and closed when the hubs look at the rows: %s", error)
+        logger.error(
+            "Open connections are not told now: those of revoked tokens are closed when the hubs look at the rows, "
+            "those of a session that signed out when their tokens end: %s",
+            error,
+        )
