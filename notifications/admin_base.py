@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin import helpers
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import NestedObjects
 from django.db import router
 from django.db.models import Model, QuerySet
@@ -93,7 +94,10 @@ class TakesAuthority(Listed):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        """Return what a deletion takes along, in as many queries for many rows as for few."""
+        """Return what a deletion takes along, in as many queries for many rows as for few.
+
+        Whoever has done something cannot be deleted: the admin's log of it would go, too.
+        """
         going = _Going(using=router.db_for_write(self.model), origin=objs)
         going.collect(objs)
         admins = {model: self.admin_site._registry.get(model) for model in going.model_objs}
@@ -103,7 +107,10 @@ class TakesAuthority(Listed):
             if its is not None and not its.has_delete_permission(request)
         }
         counts = {str(model._meta.verbose_name_plural): len(rows) for model, rows in going.model_objs.items()}
-        return going.nested(_named), counts, lacking, [_named(each) for each in going.protected]
+        kept = [_named(each) for each in going.protected]
+        if lines := len(going.model_objs.get(LogEntry, ())):
+            kept.append(f"lines of the log of what was done here: {lines}. Take away “active” instead.")
+        return going.nested(_named), counts, lacking, kept
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Save, or say that nothing was saved."""

@@ -377,6 +377,21 @@ def test_what_goes_along_with_a_room_is_named_and_needs_its_own_permission(
     assert "Membership: alice in " in shown.get(page).content.decode()
 
 
+def test_who_has_done_something_is_not_deleted_and_neither_is_the_log_of_it(
+    staff: Callable[..., Client], alice: Any, bob: Any
+) -> None:
+    LogEntry.objects.log_actions(alice.pk, [bob], 2, change_message="Revoked the tokens.")
+    client = staff(None)
+    page = reverse("admin:auth_user_delete", args=(alice.pk,))
+    shown = client.get(page).content.decode()
+    assert "lines of the log of what was done here: 1" in shown
+    client.post(page, {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [str(alice.pk)], "post": "yes"}
+    client.post(reverse("admin:auth_user_changelist"), chosen)
+    assert User.objects.filter(pk=alice.pk).exists()
+    assert LogEntry.objects.get(user=alice).get_change_message() == "Revoked the tokens."
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """Note what would be revoked and disconnected."""
