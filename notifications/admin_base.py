@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import NestedObjects
-from django.db import router
+from django.db import router, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.html import escape
@@ -122,6 +122,9 @@ class TakesAuthority(Listed):
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """List, and run actions such as the deletion of many."""
+        if "delete_selected" in request.POST.getlist("action"):
+            # Django writes its log first, and would leave it there when nothing was deleted.
+            return self._or_say_so(request, transaction.atomic(super().changelist_view), *args, **kwargs)
         return self._or_say_so(request, super().changelist_view, *args, **kwargs)
 
     def _or_say_so(

@@ -272,6 +272,7 @@ def test_while_the_token_store_is_away_no_member_seems_gone_who_is_not(
         response = client.post(page, form, follow=True)
         assert ["Nothing was changed" in str(message) for message in response.context["messages"]] == [True]
         assert Membership.objects.filter(user=alice).exists()
+        assert not LogEntry.objects.exists(), "the log does not say that it was done"
     acme.refresh_from_db()
     assert acme.name == ""
 
