@@ -155,7 +155,7 @@ def test_what_a_service_says_of_itself_has_the_format_of_its_log(
 ) -> None:
     caplog.set_level("INFO")
     shown = io.StringIO()
-    service = Service(stdout=shown)  # type: ignore[arg-type]  # Django wraps it
+    service = Service(stdout=shown)
     settings.HERMES_LOG_FORMAT = "human"
     service.say("It serves.")
     settings.HERMES_LOG_FORMAT = "json"
