@@ -12,12 +12,12 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
-from notifications.admin_base import ShownOnly, TakesAuthority
+from notifications.admin_base import Memberships, ShownOnly, TakesAuthority
 from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter, label
 from notifications.admin_rooms import RoomAdmin
 from notifications.exceptions import Unavailable
@@ -27,13 +27,10 @@ admin.site.unregister((User, Group))
 admin.site.register(Room, RoomAdmin)
 
 
-class RoomsOfMember(TabularInline):  # type: ignore[misc]
+class RoomsOfMember(Memberships):
     """A user's rooms, on the user's page."""
 
-    model = Membership
     autocomplete_fields = ("room",)
-    extra = 0
-    hide_title = True
     verbose_name_plural = "rooms"
 
 
@@ -110,11 +107,20 @@ class ConnectionAdmin(ShownOnly):
     @admin.action(description="Disconnect", permissions=("disconnect",))
     def disconnect(self, request: HttpRequest, connections: QuerySet[Connection]) -> None:
         """Tell every server to close these connections; their clients may come back at once."""
-        told = list(connections.filter(closed_at=None))
-        for connection in told:
-            revocation.disconnect(connection.stage, connection.connection_id)
+        told = 0
+        for connection in connections.filter(closed_at=None):
+            try:
+                revocation.disconnect(connection.stage, connection.connection_id)
+            except Unavailable as error:
+                # Those that follow would fail as well, each after a wait.
+                text = f"The connection {connection} is not closed: {type(error).__name__}. Stopped there."
+                self.message_user(request, text, messages.ERROR)
+                if not told:
+                    return
+                break
             self.log_change(request, connection, "Disconnected.")
-        self.message_user(request, f"Connections that are being closed: {len(told)}.", messages.SUCCESS)
+            told += 1
+        self.message_user(request, f"Connections that are being closed: {told}.", messages.SUCCESS)
 
     @admin.display(description="State")
     def state(self, connection: Connection) -> SafeString:
@@ -198,8 +204,10 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    list_per_page = 25
+    show_full_result_count = False
 
-    def get_inlines(self, request: HttpRequest, obj: Model | None) -> tuple[type[TabularInline], ...]:
+    def get_inlines(self, request: HttpRequest, obj: Model | None) -> tuple[type[Memberships], ...]:
         """Show the rooms of a user that exists; a new one is only named first."""
         return (RoomsOfMember,) if obj else ()
 

@@ -19,12 +19,11 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
-from unfold.admin import TabularInline
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from notifications import hermes
-from notifications.admin_base import TakesAuthority
+from notifications.admin_base import Memberships, TakesAuthority
 from notifications.admin_lists import tick
 from notifications.admin_words import size
 from notifications.exceptions import HermesError, HistoryUnavailable
@@ -77,14 +76,10 @@ class MessageForm(forms.Form):
         return self.cleaned_data["key"].strip() or None
 
 
-class MembersOfRoom(TabularInline):  # type: ignore[misc]
+class MembersOfRoom(Memberships):
     """A room's members, on its page."""
 
-    model = Membership
     autocomplete_fields = ("user",)
-    extra = 0
-    hide_title = True
-    per_page = 20
     verbose_name_plural = "members"
 
 

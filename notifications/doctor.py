@@ -182,7 +182,7 @@ def _cure(error: Unavailable) -> str:
     if "Redis refused the append" in text:
         return "Redis says why; the other lines about redis may say more."
     if "durability" in text:
-        return "Look at redis.persistence, or give HERMES_DURABILITY_SECONDS more."
+        return "Look at redis.persistence and at Redis's appendfsync, or give HERMES_DURABILITY_SECONDS more."
     return "Look at REDIS_URL, and whether Redis runs and this host reaches it."
 
 

@@ -9,15 +9,19 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from notifications.models import Connection, Room, Server
+from notifications.models import Connection, Membership, Room, Server
 
 CONNECTIONS, ROOMS, MEMBERS, SERVERS = 100_000, 10_000, 20_000, 20
 OPEN_SHARE = 50  # one of so many is open
+BUSY = 200  # members of one room, and rooms of one user
 DAYS = 30
 
 
 def fill() -> None:
-    """Make 100,000 connections of the last 30 days, 10,000 rooms, 20,000 memberships and 20 servers."""
+    """Make 100,000 connections of the last 30 days, 10,000 rooms, 20,000 memberships and 20 servers.
+
+    One room has 200 members more, and Alice is in 200 rooms.
+    """
     user = User.objects.create_user("alice")
     now = timezone.now()
     second = DAYS * 86_400 / CONNECTIONS
@@ -54,6 +58,10 @@ def fill() -> None:
             " WHERE u.username LIKE 'member-%%' AND u.id <> %s",
             [user.pk],
         )
+        rooms, members = Room.objects.order_by("pk"), User.objects.filter(username__startswith="member-").order_by("pk")
+        busy = [Membership(room=room, user=user) for room in rooms[:BUSY]]
+        busy += [Membership(room=rooms.get(code="room-4711"), user=member) for member in members[:BUSY]]
+        Membership.objects.bulk_create(busy)
         for number in range(SERVERS):
             Server.objects.create(
                 server_id=f"server-{number}",
@@ -75,7 +83,7 @@ def _false() -> str:
 
 def pages() -> dict[str, str]:
     """Return the admin's pages over those rows, by what they are called."""
-    room = Room.objects.get(code="room-4711").pk
+    room, alice = Room.objects.get(code="room-4711").pk, User.objects.get(username="alice").pk
     connections = reverse("admin:notifications_connection_changelist")
     today = timezone.now()
     day = f"opened_at__year={today.year}&opened_at__month={today.month}&opened_at__day={today.day}"
@@ -96,9 +104,16 @@ def pages() -> dict[str, str]:
         "rooms": reverse("admin:notifications_room_changelist"),
         "rooms, searched": reverse("admin:notifications_room_changelist") + "?q=4711",
         "a room": reverse("admin:notifications_room_change", args=(room,)),
+        "rooms by their members": reverse("admin:notifications_room_changelist") + "?o=-3",
+        "a room that is to be deleted": reverse("admin:notifications_room_delete", args=(room,)),
         "a room's history": reverse("admin:notifications_room_history_of_room", args=(room,)),
         "a message to a room": reverse("admin:notifications_room_send_to_room", args=(room,)),
         "memberships": reverse("admin:notifications_membership_changelist"),
+        "memberships, searched": reverse("admin:notifications_membership_changelist") + "?q=4711",
+        "users": reverse("admin:auth_user_changelist"),
+        "users, searched": reverse("admin:auth_user_changelist") + "?q=4711",
+        "a user": reverse("admin:auth_user_change", args=(alice,)),
+        "a user who is to be deleted": reverse("admin:auth_user_delete", args=(alice,)),
         "servers": reverse("admin:notifications_server_changelist"),
         "relays": reverse("admin:notifications_relays"),
     }

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.html import escape, strip_tags
 
+from hermes_site.engines import HOST, free_port
 from notifications.exceptions import QueueUnavailable, StoreUnavailable
 from notifications.intake.queue import Queue
 from notifications.models import Connection, Membership, Room, Server
@@ -23,6 +26,7 @@ from notifications.models import Connection, Membership, Room, Server
 pytestmark = pytest.mark.django_db
 CONNECTIONS = "admin:notifications_connection_changelist"
 ROOMS = "admin:notifications_room_changelist"
+USERS_PAGES = ("auth_user_change", "auth_user_delete")
 
 
 @pytest.fixture
@@ -223,10 +227,27 @@ def test_a_room_is_listed_with_its_members_and_edited_with_them(
     assert {room.code: room.members for room in rooms} == {"acme": 2, "globex": 1, "empty": 0}
     acme = Room.objects.get(code="acme")
     page = reverse("admin:notifications_room_change", args=(acme.pk,))
-    assert b"memberships-0-user" in client.get(page).content
+    shown = client.get(page).content.decode()
+    assert all(f">{user}</a>" in shown for user in (alice, bob))
+    assert f">{charlie}</a>" not in shown
     assert client.post(page, removal(acme, bob)).status_code == 302
     acme.refresh_from_db()
     assert (acme.name, acme.allow_client_send, acme.memberships.count()) == ("Acme Inc.", False, 1)
+    added = {**removal(acme, alice), "memberships-TOTAL_FORMS": "2", "memberships-1-user": str(charlie.pk)}
+    del added["memberships-0-DELETE"]
+    assert client.post(page, added).status_code == 302
+    assert {membership.user for membership in acme.memberships.all()} == {alice, charlie}
+
+
+def test_a_membership_cannot_be_made_another_on_a_rooms_page(
+    staff: Callable[..., Client], alice: Any, bob: Any, charlie: Any
+) -> None:
+    acme = Room.objects.get(code="acme")
+    kept = removal(acme, alice)
+    del kept["memberships-0-DELETE"]
+    page = reverse("admin:notifications_room_change", args=(acme.pk,))
+    assert staff(None).post(page, {**kept, "memberships-0-user": str(charlie.pk)}).status_code == 302
+    assert {membership.user for membership in acme.memberships.all()} == {alice, bob}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -251,6 +272,7 @@ def test_while_the_token_store_is_away_no_member_seems_gone_who_is_not(
         response = client.post(page, form, follow=True)
         assert ["Nothing was changed" in str(message) for message in response.context["messages"]] == [True]
         assert Membership.objects.filter(user=alice).exists()
+        assert not LogEntry.objects.exists(), "the log does not say that it was done"
     acme.refresh_from_db()
     assert acme.name == ""
 
@@ -320,7 +342,55 @@ def test_a_queue_that_does_not_answer_is_an_error_on_the_page_and_not_a_crash(
 def test_a_users_rooms_are_on_the_users_page(staff: Callable[..., Client], alice: Any) -> None:
     page = staff(None).get(reverse("admin:auth_user_change", args=(alice.pk,)))
     assert page.status_code == 200
-    assert b"memberships-0-room" in page.content
+    assert f">{Room.objects.get()}</a>" in page.content.decode()
+
+
+@pytest.mark.parametrize("page", ["notifications_room_change", "notifications_room_delete", *USERS_PAGES])
+def test_a_page_with_many_memberships_costs_as_many_queries_as_one_with_few(
+    staff: Callable[..., Client], page: str
+) -> None:
+    client, alice, acme = staff(None), User.objects.create_user("alice"), Room.objects.create(code="acme")
+    there = reverse(f"admin:{page}", args=(alice.pk if page in USERS_PAGES else acme.pk,))
+
+    def asked(memberships: int) -> int:
+        for number in range(memberships):
+            room = Room.objects.get_or_create(code=f"room-{number}")[0] if page in USERS_PAGES else acme
+            user = alice if page in USERS_PAGES else User.objects.get_or_create(username=f"member-{number}")[0]
+            Membership.objects.get_or_create(room=room, user=user)
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(there).status_code == 200
+        return len(queries)
+
+    asked(1)  # what is remembered once is remembered
+    few = asked(2)
+    assert asked(30) == few
+
+
+def test_what_goes_along_with_a_room_is_named_and_needs_its_own_permission(
+    staff: Callable[..., Client], alice: Any
+) -> None:
+    page = reverse("admin:notifications_room_delete", args=(Room.objects.get(code="acme").pk,))
+    shown = staff("view_room", "delete_room").get(page).content.decode()
+    assert "permission to delete the following types of objects" in " ".join(shown.split())
+    User.objects.get(username="dana").user_permissions.add(Permission.objects.get(codename="delete_membership"))
+    shown = Client()
+    shown.force_login(User.objects.get(username="dana"))
+    assert "Membership: alice in " in shown.get(page).content.decode()
+
+
+def test_who_has_done_something_is_not_deleted_and_neither_is_the_log_of_it(
+    staff: Callable[..., Client], alice: Any, bob: Any
+) -> None:
+    LogEntry.objects.log_actions(alice.pk, [bob], 2, change_message="Revoked the tokens.")
+    client = staff(None)
+    page = reverse("admin:auth_user_delete", args=(alice.pk,))
+    shown = client.get(page).content.decode()
+    assert "lines of the log of what was done here: 1" in shown
+    client.post(page, {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [str(alice.pk)], "post": "yes"}
+    client.post(reverse("admin:auth_user_changelist"), chosen)
+    assert User.objects.filter(pk=alice.pk).exists()
+    assert LogEntry.objects.get(user=alice).get_change_message() == "Revoked the tokens."
 
 
 @pytest.fixture
@@ -341,6 +411,19 @@ def test_open_connections_are_closed_by_who_may_and_it_is_logged(
     assert sorted(told) == [("development", "connection-of-bob"), ("production", "connection-of-charlie")]
     assert [str(message) for message in response.context["messages"]] == ["Connections that are being closed: 2."]
     assert {entry.object_id for entry in LogEntry.objects.all()} == {"connection-of-bob", "connection-of-charlie"}
+
+
+def test_a_connection_that_nobody_can_be_told_to_close_is_named_and_not_logged(
+    staff: Callable[..., Client], connected: None, settings: Any
+) -> None:
+    """No row says that it is to be closed: a command that is lost would close nothing."""
+    settings.REDIS_URL = f"redis://{HOST}:{free_port()}/0"
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
+    assert [str(message) for message in response.context["messages"]] == [
+        "The connection connection-of-bob is not closed: HistoryUnavailable. Stopped there."
+    ]
+    assert not LogEntry.objects.exists()
 
 
 def test_who_may_only_look_disconnects_nobody(

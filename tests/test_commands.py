@@ -19,6 +19,7 @@ from django.core.management.base import CommandError
 
 from hermes_site.engines import free_port
 from notifications.conf import Stage
+from notifications.management.service import Service
 from tests.conftest import Aws
 from tests.waiting import wait_until
 
@@ -147,6 +148,20 @@ def test_relay_sqs_carries_until_a_signal_and_then_stops_in_order(
     said.thread.join(10)
     assert said.getvalue().startswith(f"Relaying {stages} with ")
     assert said.getvalue().endswith("The relay has stopped.\n")
+
+
+def test_what_a_service_says_of_itself_has_the_format_of_its_log(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    shown = io.StringIO()
+    service = Service(stdout=shown)
+    settings.HERMES_LOG_FORMAT = "human"
+    service.say("It serves.")
+    settings.HERMES_LOG_FORMAT = "json"
+    service.say("It has stopped.")
+    assert shown.getvalue() == "It serves.\n"
+    assert caplog.messages == ["It has stopped."]
 
 
 def test_only_runserver_loads_what_daphne_needs() -> None:

@@ -464,9 +464,23 @@ def test_fsync_without_an_append_only_file_is_told_and_with_one_it_is_well(
     settings.REDIS_URL = other_valkey().url
     fails("redis.persistence", "appendonly is no", "appendonly yes")
     fails("redis.append", "durability 'fsync'", "redis.persistence")
+    settings.REDIS_URL = other_valkey("--appendonly", "yes", "--appendfsync", "no").url
+    fails("redis.append", "appendfsync is no", "appendfsync everysec")
     settings.REDIS_URL = other_valkey("--appendonly", "yes").url
     passes("redis.persistence", "appendonly yes")
     passes("redis.append", "HERMES_DURABILITY=fsync")
+
+
+def test_an_append_that_is_not_confirmed_is_told_also_where_config_is_not_permitted(
+    well: Stage, settings: Any, other_valkey: Callable[..., Valkey]
+) -> None:
+    settings.HERMES_DURABILITY = "fsync"
+    settings.HERMES_DURABILITY_SECONDS = 1
+    engine = other_valkey("--appendonly", "yes", "--appendfsync", "no")
+    with redis.Redis.from_url(engine.url) as client:
+        client.execute_command("ACL", "SETUSER", "default", "-config")
+    settings.REDIS_URL = engine.url
+    fails("redis.append", "durability 'fsync'", "appendfsync")
 
 
 def test_replica_without_a_replica_is_told_and_with_one_it_is_well(

@@ -57,9 +57,15 @@ def sign_out(session_key: str) -> None:
 
 
 def disconnect(stage_name: str, connection_id: str) -> None:
-    """Close one connection; its client may come back at once."""
+    """Close one connection, now; its client may come back at once.
+
+    No row says it as well: a command that is lost would close nothing, so whoever asks is told.
+
+    Raises:
+        HistoryUnavailable: Redis does not answer; nobody was told to close it.
+    """
     for stage in _stages([stage_name]):
-        _command(stage, Disconnect(connection_id))
+        async_to_sync(publish.publish_once)(stage.name, _message(Disconnect(connection_id)))
 
 
 def on_membership_changed(instance: Membership, **signal: Any) -> None:
@@ -100,8 +106,12 @@ def _stages(names: Iterable[str] | None) -> list[Stage]:
     return list(stages.values()) if names is None else [stages[name] for name in names]
 
 
+def _message(command: Command) -> Message:
+    return Message(uuid.uuid4().hex, "hermes", CONTROL_ROOM, commands.encode(command))
+
+
 def _command(stage: Stage, command: Command) -> None:
-    message = Message(uuid.uuid4().hex, "hermes", CONTROL_ROOM, commands.encode(command))
+    message = _message(command)
     transaction.on_commit(lambda: _publish(stage.name, message))
 
 
@@ -109,4 +119,8 @@ def _publish(stage_name: str, message: Message) -> None:
     try:
         async_to_sync(publish.publish_once)(stage_name, message)
     except HistoryUnavailable as error:
-        logger.error("Open connections are not told now, and closed when the hubs look at the rows: %s", error)
+        logger.error(
+            "Open connections are not told now: those of revoked tokens are closed when the hubs look at the rows, "
+            "those of a session that signed out when their tokens end: %s",
+            error,
+        )

@@ -15,7 +15,7 @@ from notifications.sockets import protocol
 from notifications.sockets.backlog import Backlog
 from notifications.sockets.connection import Connection
 from notifications.sockets.ring import Ring
-from notifications.sockets.vitals import LOST, TALLY
+from notifications.sockets.vitals import CONNECTED, LOST, TALLY
 from notifications.stream import trace
 from notifications.stream.entry import Entry
 from notifications.stream.position import Lost, Position, Resume, resume
@@ -302,7 +302,7 @@ class Feed:
         """
         told = [connection for connection in self.connections if connection.speaks_v1]
         if kind == "lost":
-            LOST.labels(reason.value).inc(len(told))
+            LOST.labels(reason.value, CONNECTED).inc(len(told))
         self.line_up(told, [protocol.missing(kind, reason, first, last, position)])
 
 

@@ -25,7 +25,11 @@ ROOMS = Gauge("hermes_rooms", "Rooms that a process follows, its control rooms i
 TASKS = Gauge("hermes_tasks", "Tasks of the event loop: some for the process, two at most for each connection.")
 JOINS = Counter("hermes_joins", "Connections that joined their room, by how they go on.", ["status"])
 CLOSES = Counter("hermes_closes", "Connections that ended after they had joined, by close code.", ["code"])
-LOST = Counter("hermes_lost", "Times that a member was told that entries are lost, by reason.", ["reason"])
+LOST = Counter(
+    "hermes_lost", "Times that a member was told that entries are lost, by reason and when.", ["reason", "when"]
+)
+# Who joins brings a position, and may bring any: only what connected members are told is ours to vouch for.
+JOINING, CONNECTED = "joining", "connected"
 
 # Those of RFC 6455 that browsers and networks make; a client may send any of 2,000 others.
 STANDARD_CODES = (1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011, 1012)
@@ -41,7 +45,8 @@ for _status in ("fresh", "recovered", "lost", "live"):
 for _code in (*_CODES.values(), OTHER):
     CLOSES.labels(_code)
 for _lost in Lost:
-    LOST.labels(_lost.value)
+    for _when in (JOINING, CONNECTED):
+        LOST.labels(_lost.value, _when)
 for _reason in (*OF_TOKENS, *OF_HANDSHAKES):
     REFUSALS.labels(_reason)
 
@@ -154,7 +159,7 @@ def joined(how: Resume | None) -> None:
     """
     JOINS.labels("live" if how is None else how.status).inc()
     if how is not None and how.lost is not None:
-        LOST.labels(how.lost.value).inc()
+        LOST.labels(how.lost.value, JOINING).inc()
 
 
 def closed(code: int | None) -> None:

@@ -103,7 +103,18 @@ def persistence() -> Iterator[Finding]:
 def append() -> Iterator[Finding]:
     """Find whether an append is taken, and confirmed as `HERMES_DURABILITY` asks; in a room that nobody can be in."""
     stage = next(iter(settings.HERMES_STAGES))
-    asyncio.run(publish_once(stage, PROBE))
+    try:
+        asyncio.run(publish_once(stage, PROBE))
+    except HistoryUnavailable:
+        if not _is_never_synced():
+            raise
+        yield fail(
+            "appendfsync is no, and HERMES_DURABILITY=fsync waits for what Redis then never confirms: nothing is ever "
+            "taken off SQS",
+            "Set appendfsync everysec or always, in Redis's configuration and with CONFIG SET, or another "
+            "HERMES_DURABILITY.",
+        )
+        return
     yield ok(f"taken, and confirmed as HERMES_DURABILITY={settings.HERMES_DURABILITY} asks")
 
 
@@ -156,6 +167,21 @@ def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:
     except redis.exceptions.ResponseError:
         return {}
     return found
+
+
+def _is_never_synced() -> bool:
+    """Return whether Redis leaves to the kernel when its file reaches the disk; no where CONFIG is not permitted.
+
+    Asked only when something is wrong: whoever watches Redis's ACL log would be told of each attempt.
+    """
+    if settings.HERMES_DURABILITY != "fsync":
+        return False
+    with _client() as client:
+        try:
+            answer: Any = client.config_get("appendfsync")
+        except redis.exceptions.ResponseError:
+            return False
+    return answer.get("appendfsync") == "no"
 
 
 def _blind(known: str) -> Finding:

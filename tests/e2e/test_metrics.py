@@ -167,7 +167,7 @@ def test_the_token_is_in_no_log(measured: Measured) -> None:
 # ── What is documented is what is answered ───────────────────────────────────────────────────────────────────────────
 DOCUMENT = "docs/metrics.md"
 # None of them has a value for each user, room, message or connection.
-LABELS = {"by", "code", "outcome", "part", "reason", "stage", "status", "step", "store"}
+LABELS = {"by", "code", "outcome", "part", "reason", "stage", "status", "step", "store", "when"}
 
 
 def test_every_metric_is_documented_with_its_type_and_labels_and_no_other(measured: Measured) -> None:

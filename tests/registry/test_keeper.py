@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from notifications.registry.keeper import DROPPED, FAILURES, OLDEST, Keeper
+from notifications.registry.keeper import DROPPED, FAILURES, OLDEST, REAPED, Keeper
 from notifications.registry.records import ConnectionRecord, Life, Pending
 from tests.registry.conftest import Join
 from tests.waiting import eventually
@@ -221,6 +221,13 @@ async def test_what_an_endless_outage_drops_is_counted(keep: Make, join: Join) -
     task = asyncio.create_task(keeper.run())
     await eventually(lambda: DROPPED.labels("scripted")._value.get() == before + 3)
     task.cancel()
+
+
+async def test_a_dead_server_whose_connections_were_closed_is_counted(keep: Make) -> None:
+    keeper = keep(Scripted())
+    before = REAPED.labels("scripted")._value.get()
+    await keeper.turn()
+    assert REAPED.labels("scripted")._value.get() == before + 1
 
 
 def oldest() -> float:

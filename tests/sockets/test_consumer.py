@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from hermes_site.engines import Valkey
 from notifications.access import rooms
+from notifications.access.refusals import REFUSALS
 from notifications.models import Room
 from notifications.routing import websocket_application
 from tests.sockets.scene import Serving, close_of, control, heard
@@ -168,11 +169,13 @@ async def test_a_refresh_with_another_s_token_is_refused_and_the_old_one_counts(
 
 
 async def test_without_redis_a_join_is_told_to_come_back(serving: Serving, valkey: Valkey) -> None:
+    before = REFUSALS.labels("unavailable")._value.get()
     async with serving.connect(serving.token()) as alice:
         await control(alice, "hello")
         valkey.stop()
         async with serving.connect(serving.token("bob", "elsewhere")) as bob:
             assert (await close_of(bob))[0] == 4113
+        assert REFUSALS.labels("unavailable")._value.get() == before + 1
         await say(alice, {"action": "sendMessage", "data": "hi"})
         assert (await control(alice, "error"))["code"] == "unavailable"
         valkey.start()

@@ -13,6 +13,7 @@ import uvicorn
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from notifications.access.refusals import REFUSALS
 from notifications.sockets import gate, handshake
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
@@ -109,6 +110,7 @@ async def test_who_waits_costs_no_protocol_and_is_served_when_its_turn_comes(mak
 
 async def test_who_waits_for_too_long_is_told_4113_in_its_own_protocol(make_server: Callable[..., Any]) -> None:
     server = await make_server(1, 0.1)
+    before = REFUSALS.labels("busy")._value.get()
     async with server.full():
         for options in ({"subprotocols": ["hermes.v1", "hermes.token.abc"]}, {}):
             page = await server.connect(**options)
@@ -117,6 +119,7 @@ async def test_who_waits_for_too_long_is_told_4113_in_its_own_protocol(make_serv
                 await page.recv()
             assert (page.close_code, page.close_reason) == (4113, "unavailable")
         assert server.seen == 1
+    assert REFUSALS.labels("busy")._value.get() == before + 2
 
 
 async def test_who_gives_up_while_it_waits_leaves_the_line(make_server: Callable[..., Any]) -> None:

@@ -108,7 +108,7 @@ def test_a_gap_and_a_loss_are_counted_where_members_are_told(feed: Feed, members
     assert rise("gaps_total") == 1
     other = chain(1, 2, epoch="e2")
     feed.restart(Page(other[-1].position, other, 1))
-    assert rise("lost_total", "epoch") == 2, "Alice was told, and Bob"
+    assert rise("lost_total", "epoch,connected") == 2, "Alice was told, and Bob"
 
 
 @pytest.mark.parametrize("bound", vitals.FANOUT_SECONDS)
@@ -141,7 +141,8 @@ def test_a_code_that_a_client_made_up_is_no_label(code: int | None, label: str, 
 def test_a_join_is_counted_by_how_it_goes_on(how: Resume | None, status: str, lost: int, rise: Rise) -> None:
     vitals.joined(how)
     assert rise("joins_total", status) == 1
-    assert rise("lost_total", "trimmed") == lost
+    assert rise("lost_total", "trimmed,joining") == lost
+    assert rise("lost_total", "trimmed,connected") == 0, "a position that somebody brings is no loss of ours"
 
 
 def test_a_reader_that_is_cut_counts_once(connect: Connect, rise: Rise) -> None:

@@ -9,17 +9,18 @@ from typing import Any
 
 import uvloop
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from notifications import exposition
 from notifications.intake.heartbeat import Heartbeat
 from notifications.intake.queue import Queue
 from notifications.intake.relay import GRACE_SECONDS, POLLERS, Relay
+from notifications.management.service import Service
 from notifications.stream.history import History
 from notifications.stream.publish import Publisher
 
 
-class Command(BaseCommand):
+class Command(Service):
     """Carries messages from SQS to the rooms."""
 
     help = "Carry messages from SQS to the rooms' histories, until SIGTERM or SIGINT; a second signal exits at once."
@@ -59,9 +60,8 @@ class Command(BaseCommand):
                 is_hung = runner.run(running)
         except exposition.PortUnavailable as error:
             raise CommandError(str(error)) from error
-        self.stdout.write("The relay has stopped.")
+        self.say("The relay has stopped.")
         if is_hung:  # a thread that waits for an SQS that hangs would hold the process up beyond the grace period
-            self.stdout.flush()
             os._exit(0)
 
     async def _run(self, stages: list[str], pollers: int, grace: float, metrics_port: int) -> bool:
@@ -84,7 +84,7 @@ class Command(BaseCommand):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-        self.stdout.write(f"Relaying {', '.join(stages)} with up to {pollers} pollers each.")
+        self.say(f"Relaying {', '.join(stages)} with up to {pollers} pollers each.")
         beats = [
             asyncio.create_task(Heartbeat(name, relay.tally).run(), name="hermes-heartbeat")
             for name, relay in zip(stages, relays, strict=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from notifications import exposition, health
+from notifications.management.service import Service
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE
@@ -25,7 +26,7 @@ WORKER_SECONDS = 30
 STOP_GRACE_SECONDS = 5  # beyond the drain, for the last closing handshakes
 
 
-class Command(BaseCommand):
+class Command(Service):
     """Serves HTTP and WebSocket."""
 
     help = "Serve HTTP and WebSocket with uvicorn, until SIGTERM or SIGINT."
@@ -55,7 +56,7 @@ class Command(BaseCommand):
             if options["workers"] > 1:
                 os.environ[exposition.FOLDER_VARIABLE] = folder
             self._serve(options)
-        self.stdout.write("The server has stopped.")
+        self.say("The server has stopped.")
 
     def _serve(self, options: dict[str, Any]) -> None:
         config = uvicorn.Config(
@@ -81,8 +82,7 @@ class Command(BaseCommand):
         # uvloop accepts one connection in a turn of the loop and socket: ten thousand would be ten thousand turns.
         listeners = [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
         host, port = listener.getsockname()[:2]
-        self.stdout.write(f"Serving on http://{host}:{port} with {options['workers']} worker(s).")
-        self.stdout.flush()
+        self.say(f"Serving on http://{host}:{port} with {options['workers']} worker(s).")
         # uvicorn raises the signal once more when it has stopped, which would end an orderly stop with a failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
@@ -99,4 +99,4 @@ class Command(BaseCommand):
             exposition.serve(settings.HERMES_METRICS_HOST, port, health.look if workers == 1 else lambda: None)
         except exposition.PortUnavailable as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Metrics on http://{settings.HERMES_METRICS_HOST}:{port}/metrics.")
+        self.say(f"Metrics on http://{settings.HERMES_METRICS_HOST}:{port}/metrics.")
