@@ -100,15 +100,16 @@ class TakesAuthority(Listed):
         """
         going = _Going(using=router.db_for_write(self.model), origin=objs)
         going.collect(objs)
-        admins = {model: self.admin_site._registry.get(model) for model in going.model_objs}
+        found: Any = going.model_objs  # by model; its stubs say by name
+        admins = {model: self.admin_site._registry.get(model) for model in found}
         lacking = {
             str(model._meta.verbose_name)
             for model, its in admins.items()
             if its is not None and not its.has_delete_permission(request)
         }
-        counts = {str(model._meta.verbose_name_plural): len(rows) for model, rows in going.model_objs.items()}
+        counts = {str(model._meta.verbose_name_plural): len(rows) for model, rows in found.items()}
         kept = [_named(each) for each in going.protected]
-        if lines := len(going.model_objs.get(LogEntry, ())):
+        if lines := len(found.get(LogEntry, ())):
             kept.append(f"lines of the log of what was done here: {lines}. Take away “active” instead.")
         return going.nested(_named), counts, lacking, kept
 

@@ -181,7 +181,7 @@ def _is_never_synced() -> bool:
             answer: Any = client.config_get("appendfsync")
         except redis.exceptions.ResponseError:
             return False
-    return answer.get("appendfsync") == "no"
+    return bool(answer.get("appendfsync") == "no")
 
 
 def _blind(known: str) -> Finding:
