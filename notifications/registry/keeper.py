@@ -87,6 +87,7 @@ class Keeper:
         # Not at once and not in step: many processes start together.
         self._prune_at = time.monotonic() + random.uniform(1, PRUNE_SECONDS)  # noqa: S311  not for secrets
         self._listening = Listening(lease_seconds)
+        self._is_new = True  # nobody can have taken us for dead
         self._doubtful_until = float("-inf")
         self._logged_at = float("-inf")
         self._dropped = 0
@@ -170,7 +171,8 @@ class Keeper:
         now = time.monotonic()
         self._listening.look(now)
         self._renew_at = now + self._lease / BEATS
-        if not kept:
+        is_new, self._is_new = self._is_new, False
+        if not kept and not is_new:
             # Who took us for dead may still be at it: what is looked at now may be gone a moment later.
             self._doubtful_until = now + self._lease
         if now < self._doubtful_until:
