@@ -46,8 +46,9 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 	@# Coverage is measured where tests call code: it takes a third of a process's time, and browsers want theirs.
 	@mkdir -p var
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF) >var/test-processes.log 2>&1 & processes=$$!; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) tests/e2e >var/test-e2e.log 2>&1 & e2e=$$!; \
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) --ignore=tests/e2e; status=$$?; \
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) tests/e2e || status=1; \
+	wait $$e2e || status=1; cat var/test-e2e.log; \
 	wait $$processes || status=1; cat var/test-processes.log; exit $$status
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report
