@@ -136,7 +136,9 @@ class Handshake(asyncio.Protocol):
         self._accept = accept
         self._application = application
         self._state = state
-        self._gate = _GATES.setdefault(state, Gate())
+        if state not in _GATES:
+            _GATES[state] = Gate()
+        self._gate = _GATES[state]
         self._early = b""
         self._is_sent_away = False
         state.connections.add(self)

@@ -28,8 +28,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
             client = layer_client(**self.host)
             self._redis, self._pubsub = client, client.pubsub()
         super()._ensure_redis()
-        client_: Any = self._redis
-        self.round_trips = RoundTrips(client_)
+        self.round_trips = RoundTrips(self._redis)  # type: ignore[arg-type]
 
 
 class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]

@@ -16,6 +16,8 @@ import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
+from notifications.stream.redis_client import ANSWER_SECONDS
+
 KEPT = 8  # connections, of the pool's sixteen: as many as a relay has pollers
 
 
@@ -23,12 +25,12 @@ class RoundTrips:
     """Sends commands to one Redis, on one event loop; many callers at once have a connection each.
 
     Args:
-        client: whose connections; closing it closes them.
+        client: whose connections, and whose deadline for an answer; closing it closes them.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._pool: Any = client.connection_pool
-        self._seconds: float | None = self._pool.connection_kwargs.get("socket_timeout")
+        self._seconds: float = self._pool.connection_kwargs.get("socket_timeout") or ANSWER_SECONDS
         self._kept: list[AbstractConnection] = []
 
     async def make(self, commands: Sequence[Sequence[Any]]) -> list[Any]:

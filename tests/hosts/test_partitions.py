@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -87,30 +88,30 @@ async def is_not_ready(hosts: Hosts, server: str, parts: set[str]) -> set[str]:
     return found
 
 
-async def test_a_server_and_the_relay_that_are_cut_off_are_buried_and_come_back(hosts: Hosts) -> None:
+@asynccontextmanager
+async def cut_off(hosts: Hosts, host: str, server: str, other: str, seconds: float) -> AsyncIterator[None]:
+    """Cut a host off in mid-stream and join it again: the other server buries its connections, and all comes right."""
     await flows(hosts, 20)
-    async with hosts.partition("a"):
-        end = time.monotonic() + SHORT_SECONDS
-        await is_buried(hosts, "server-0")
-        await is_not_ready(hosts, "server-0", NETWORK)
-        assert await asyncio.to_thread(hosts.readiness, "server-1") == (200, set())
+    async with hosts.partition(host):
+        end = time.monotonic() + seconds
+        await is_buried(hosts, server)
+        await is_not_ready(hosts, server, NETWORK)
+        assert await asyncio.to_thread(hosts.readiness, other) == (200, set())
+        yield
         await asyncio.sleep(max(0.0, end - time.monotonic()))
-    await hosts.comes_right("host A was cut off", time.monotonic())
+    await hosts.comes_right(f"host {host.upper()} was cut off", time.monotonic())
     assert hosts.violations() == []
+
+
+async def test_a_server_and_the_relay_that_are_cut_off_are_buried_and_come_back(hosts: Hosts) -> None:
+    async with cut_off(hosts, "a", "server-0", "server-1", SHORT_SECONDS):
+        pass
 
 
 async def test_a_server_that_is_cut_off_for_long_loses_its_members_to_the_other(hosts: Hosts) -> None:
-    await flows(hosts, 20)
-    async with hosts.partition("b"):
-        end = time.monotonic() + LONG_SECONDS
-        await is_buried(hosts, "server-1")
-        await is_not_ready(hosts, "server-1", NETWORK)
-        assert await asyncio.to_thread(hosts.readiness, "server-0") == (200, set())
+    async with cut_off(hosts, "b", "server-1", "server-0", LONG_SECONDS):
         await flows(hosts, 50)
         await eventually(lambda: all(member.is_open for member in hosts.members), LONG_SECONDS, "all are connected")
-        await asyncio.sleep(max(0.0, end - time.monotonic()))
-    await hosts.comes_right("host B was cut off", time.monotonic())
-    assert hosts.violations() == []
 
 
 async def test_redis_and_postgresql_out_of_reach_are_waited_out_by_everybody(hosts: Hosts) -> None:
