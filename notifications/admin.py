@@ -43,6 +43,7 @@ class MembershipAdmin(TakesAuthority):
     search_fields = ("room__code", "room__name", "user__username", "user__email")
     autocomplete_fields = ("room", "user")
     list_per_page = 25
+    paginator = Counted
     show_full_result_count = False
     actions = ("revoke_tokens",)
 
@@ -58,7 +59,7 @@ class MembershipAdmin(TakesAuthority):
                 revocation.revoke(str(membership.user.pk), membership.room.code)
             except Unavailable as error:
                 # Those that follow would fail as well, each after a wait.
-                text = f"The tokens of {membership} are not revoked: {type(error).__name__}. Stopped there."
+                text = f"The tokens of {membership} are not revoked in every stage: {type(error).__name__}. Stopped there."
                 self.message_user(request, text, messages.ERROR)
                 return
             self.log_change(request, membership, "Revoked the tokens.")
@@ -205,6 +206,7 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_per_page = 25
+    paginator = Counted
     show_full_result_count = False
 
     def get_inlines(self, request: HttpRequest, obj: Model | None) -> tuple[type[Memberships], ...]:

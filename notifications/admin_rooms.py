@@ -24,7 +24,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from notifications import hermes
 from notifications.admin_base import Memberships, TakesAuthority
-from notifications.admin_lists import tick
+from notifications.admin_lists import Counted, tick
 from notifications.admin_words import size
 from notifications.exceptions import HermesError, HistoryUnavailable
 from notifications.models import Membership, Room
@@ -91,6 +91,7 @@ class RoomAdmin(TakesAuthority):
     list_filter = ("allow_client_send",)
     list_filter_submit = True
     list_per_page = 25
+    paginator = Counted
     show_full_result_count = False
     inlines = (MembersOfRoom,)
     actions = ("send_test_message",)

@@ -459,6 +459,6 @@ def test_tokens_that_could_not_be_revoked_are_named(
     form = {"action": "revoke_tokens", "_selected_action": [str(each.pk) for each in Membership.objects.all()]}
     response = staff(None).post(reverse("admin:notifications_membership_changelist"), form, follow=True)
     assert [str(message) for message in response.context["messages"]] == [
-        "The tokens of alice in acme are not revoked: StoreUnavailable. Stopped there."
+        "The tokens of alice in acme are not revoked in every stage: StoreUnavailable. Stopped there."
     ]
     assert not LogEntry.objects.exists()

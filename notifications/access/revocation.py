@@ -37,7 +37,8 @@ def revoke(user_id: str, room_id: str, stage_names: Iterable[str] | None = None)
         stage_names: by default every stage.
 
     Raises:
-        StoreUnavailable: DynamoDB does not answer; nothing was revoked in the stage it names.
+        StoreUnavailable: DynamoDB does not answer. Nothing was revoked in the stage whose table it names, nor in those
+            that `HERMES_STAGES` has after it; in those before it the tokens are revoked. To ask again does no harm.
     """
     not_before = int(time.time())
     for stage in _stages(stage_names):
