@@ -130,29 +130,23 @@ class Authorizer:
                 checked_at = await self._admit(stage, claims, asked_at)
         except TimeoutError as error:
             raise Unavailable("the authorizer did not get an answer in time") from error
-        return Grant(
-            stage.name,
-            claims.user_id,
-            claims.room_id,
-            claims.expires_at,
-            claims.issued_at,
-            claims.session,
-            checked_at,
-        )
+        user_id, room_id, session = claims.user_id, claims.room_id, claims.session
+        return Grant(stage.name, user_id, room_id, claims.expires_at, claims.issued_at, session, checked_at)
 
     async def _admit(self, stage: Stage, claims: tokens.Claims, asked_at: float) -> float:
         """Judge a token whose signature is good; returns when the row was read by which it was judged."""
         user, room_id = claims.user, claims.room_id
         standing = NOTHING
-        known = self._rows.get((stage.name, user, room_id))
-        if known is None or asked_at - known[0] >= ROW_SECONDS:
+        known = self._recent(stage, user, room_id, asked_at)
+        if known is None or not self._verdicts.is_known(claims.digests, known[1].token_hash):
             standing = await self._standings.recall(stage, user, room_id, claims.digests)
             if standing.age is not None and standing.admits(claims.issued_at):
                 read_at = asked_at - standing.age
                 distrusted = self._distrusted.get((stage.name, user, room_id)) or float("-inf")
                 if read_at >= max(self._trusted_since, distrusted):
                     return read_at
-            known = await self._read_once(stage, user, room_id)
+            # Looked for again: it may have been forgotten meanwhile.
+            known = self._recent(stage, user, room_id, asked_at) or await self._read_once(stage, user, room_id)
         checked_at, row = known
         try:
             await self._judge(stage, claims, row, standing)
@@ -198,6 +192,10 @@ class Authorizer:
                 self._remember(stage, user, room, started, row)
         return rows
 
+    def _recent(self, stage: Stage, user: str, room_id: str, asked_at: float) -> _Read | None:
+        known = self._rows.get((stage.name, user, room_id))
+        return known if known is not None and asked_at - known[0] < ROW_SECONDS else None
+
     async def _read_once(self, stage: Stage, user: str, room_id: str) -> _Read:
         return await self._reading.join((stage.name, user, room_id), lambda: self._read(stage, user, room_id))
 
@@ -219,7 +217,8 @@ class Authorizer:
         judge_row(row, claims.issued_at)
         token_hash = row.token_hash or ""
         tag = tag_of(stage, token_hash)
-        if tag in standing.matching:
+        if (matching := standing.matching.get(tag)) is not None:
+            self._verdicts.note(matching, token_hash, claims.expires_at)
             return
         # While a passcode is rotated, the row may be older or newer than the token: it holds one hash, and the member's
         # sessions have tokens of both ages. Either is good that an accepted passcode has made.

@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 import redis.asyncio
@@ -58,13 +58,13 @@ class Standing:
         age: seconds since its row was read; ``None`` if none is remembered.
         not_before: the row's, as `Row` has it.
         row_tag: the tag of the row's hash.
-        matching: tags of the hashes that one of the token's digests matches.
+        matching: the tags of hashes that one of the token's digests matches, each with that digest.
     """
 
     age: float | None = None
     not_before: int = 0
     row_tag: str = ""
-    matching: frozenset[str] = frozenset()
+    matching: Mapping[str, str] = field(default_factory=dict)
 
     def admits(self, issued_at: int | None) -> bool:
         """Whether a token is good; if not, the row must be read: it may be newer."""
@@ -109,7 +109,7 @@ class Standings:
             (row, milliseconds), *verdicts = await self._asked[stage.name].ask(names)
         except (redis.RedisError, OSError, TimeoutError):
             return NOTHING  # Redis only saves work here; joining needs it too, and says so
-        matching = frozenset(value.decode() for value, _ in verdicts if value)
+        matching = {value.decode(): digest for (value, _), digest in zip(verdicts, digests, strict=True) if value}
         if row is None or milliseconds <= 0:
             return Standing(matching=matching)
         not_before, _, tag = row.decode().partition(":")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import Counter, Gauge
@@ -41,6 +42,14 @@ class Verdicts:
         """Let go of threads."""
         self._checking.cancel()
         self._bcrypt.shutdown(wait=False, cancel_futures=True)
+
+    def is_known(self, digests: Iterable[str], token_hash: str | None) -> bool:
+        """Return whether one of some digests was held against a hash before, or there is no hash."""
+        return token_hash is None or any(self._known.get((digest, token_hash)) is not None for digest in digests)
+
+    def note(self, digest: str, token_hash: str, expires_at: int) -> None:
+        """Remember that a digest matches a hash, which another process has found, and tells until ``expires_at``."""
+        self._known.put((digest, token_hash), expires_at)
 
     async def holds(self, digest: str, token_hash: str, expires_at: int) -> tuple[bool, bool]:
         """Return whether a digest matches a hash, and whether the other processes must be told so.

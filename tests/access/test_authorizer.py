@@ -237,6 +237,23 @@ async def test_a_row_that_ended_is_read_and_its_verdict_need_not_be_computed(
     assert (len(hashes), len(reads)) == (0, 1)
 
 
+async def test_who_comes_again_where_the_row_is_remembered_costs_no_hash_whoever_computed_it(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
+) -> None:
+    put_row(ALICE)
+    first = make_authorizer()
+    await first.authorize(stage, make_token())
+    cache = await shared(first, 2)
+    await cache.delete(*await cache.keys("*:row:*"))
+    second, third = make_authorizer(), make_authorizer()
+    await second.authorize(stage, make_token())  # reads the row, and was told the verdict
+    await third.reread(stage, [(str(ALICE), "acme")])  # as the sweep does, which wants no verdict
+    hashes = count(token_store, "matches")
+    await second.authorize(stage, make_token())
+    await third.authorize(stage, make_token())
+    assert hashes == []
+
+
 async def test_a_later_token_prolongs_what_the_others_know(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
 ) -> None:
