@@ -11,6 +11,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hermes_site.settings")
 django_application = get_asgi_application()  # before the imports below: it fills Django's app registry
 
+from hermes_site import heap  # noqa: E402
 from notifications import health  # noqa: E402
 from notifications.access.origins import Receive, Scope, Send  # noqa: E402
 from notifications.routing import websocket_application  # noqa: E402
@@ -25,6 +26,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         event = await receive()
         if event["type"] == "lifespan.startup":
             await hubs.running()
+            heap.settle()
             health.keeping().start()
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
