@@ -162,10 +162,12 @@ class Centrifugo(Dialect):
         if "connect" not in reply:
             return Heard()
         sub = reply["connect"].get("subs", {}).get(member.room, {})
-        heard = Heard(is_open=True, position=(sub.get("epoch", ""), sub.get("offset", 0), ""))
+        missed = sub.get("publications", [])
+        offset = missed[-1]["offset"] if missed else sub.get("offset", 0)  # as its own client counts
+        heard = Heard(is_open=True, position=(sub.get("epoch", ""), offset, ""))
         if sub.get("was_recovering") and not sub.get("recovered"):
             heard.wrong = "not recovered"
-        compact = (json.dumps(one["data"], separators=(",", ":")).encode() for one in sub.get("publications", []))
+        compact = (json.dumps(one["data"], separators=(",", ":")).encode() for one in missed)
         heard.counts = list(compact)
         return heard
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from notifications.registry import tables
 from notifications.registry.keeper import Keeper, Store
 from notifications.registry.mirror import Mirror
+from notifications.registry.neighbours import Presence
 from notifications.registry.records import RESTARTING, ConnectionRecord, Life, Source
 from notifications.registry.rows import Rows
 
@@ -38,6 +39,7 @@ class Registry:
         if stores is None:
             stores = (Rows(server_id, lease, self._sources), Mirror(server_id, lease))
         self._keepers = [Keeper(store, self._live, lease) for store in stores]
+        self._presence = Presence(server_id)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -52,6 +54,7 @@ class Registry:
 
     async def start(self) -> None:
         """Begin to write; succeeds whether or not SQL and DynamoDB answer."""
+        self._presence.hold()
         await asyncio.to_thread(tables.prepare)
         self._tasks = [asyncio.create_task(keeper.run(), name="hermes-registry") for keeper in self._keepers]
 
@@ -104,3 +107,4 @@ class Registry:
             self._tasks = []
             for keeper in self._keepers:
                 keeper.close()
+            self._presence.give_up()

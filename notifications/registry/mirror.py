@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, tables
+from notifications.registry.neighbours import Neighbours
 from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
 from notifications.registry.tables import probe, provision, refused
 
@@ -20,6 +23,8 @@ __all__ = ["Mirror", "probe", "provision", "refused"]
 
 # A batch takes DynamoDB some 10 ms; four at a time keep up with thousands of joins a second.
 WRITERS = 4
+
+BURIED = 1_000  # dead servers that are looked at once more
 
 Request = tuple[str, dict[str, Any]]
 T = TypeVar("T")
@@ -45,6 +50,9 @@ class Mirror:
         self._kept = timedelta(days=settings.HERMES_AUDIT_DAYS)
         self._beats: dict[str, str] = {}
         self._watch: Watch[tuple[str, str], str] = Watch()
+        self._neighbours = Neighbours()
+        # When, in monotonic seconds, to look again at what the dead may have left, by audit table and server.
+        self._once_more: deque[tuple[float, str, str]] = deque(maxlen=BURIED)
         self._reconciled_at = datetime.now(UTC)
         self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
 
@@ -83,10 +91,11 @@ class Mirror:
         return due | (live.keys() - found)
 
     def reap(self, now: float, unbroken: float) -> int:
-        """Delete the items of servers that have fallen silent and audit them; any process may, one does.
+        """Delete the items of servers that have fallen silent, or ended on this machine; any process may, one does.
 
-        The claim is a conditional change of the dead server's beat: a process that dies in the middle leaves a lease
-        that falls silent again.
+        They are audited. Who is known to have ended cannot have come back, and is looked at once more a lease later:
+        what it had sent, or the index, may have been late. The claim is a conditional change of the dead server's beat:
+        a process that dies in the middle leaves a lease that falls silent again.
 
         Args:
             now: seconds, by the clock of `Listening`.
@@ -98,17 +107,22 @@ class Mirror:
         """
         buried, silence = 0, self._lease * SILENCE
         leases = [((table, server), beat) for table in self._audit_tables() for server, beat in tables.leases(table)]
+        ended = self._neighbours.ended({server_id for (_, server_id), _ in leases} - {self._server_id})
         for (table, server_id), beat, silent_for in list(self._watch.look(leases, now)):
-            if server_id == self._server_id or min(silent_for, unbroken) < silence:
+            if server_id == self._server_id or (min(silent_for, unbroken) < silence and server_id not in ended):
                 continue
             mine = uuid.uuid4().hex
             if tables.change_beat(table, server_id, beat, mine):
                 # If what follows fails, the next turn goes on where this one ended.
                 self._watch.replace((table, server_id), mine)
-                for connections in self._connections_tables(table):
-                    self._bury(connections, server_id, set(tables.ids_of(connections, server_id)))
+                self._bury_all(table, server_id)
                 tables.remove_lease(table, server_id, mine)
+                if server_id in ended:
+                    self._once_more.append((time.monotonic() + self._lease, table, server_id))
                 buried += 1
+        while self._once_more and self._once_more[0][0] <= time.monotonic():
+            self._bury_all(*self._once_more[0][1:])
+            self._once_more.popleft()
         return buried
 
     def prune(self) -> bool:
@@ -152,6 +166,10 @@ class Mirror:
             (stage.audit_table, {"PutRequest": {"Item": audit}}),
             (stage.connections_table, {"DeleteRequest": {"Key": items.connection_key(record.connection_id)}}),
         ]
+
+    def _bury_all(self, audit_table: str, server_id: str) -> None:
+        for connections in self._connections_tables(audit_table):
+            self._bury(connections, server_id, set(tables.ids_of(connections, server_id)))
 
     def _bury(self, table: str, server_id: str, ids: Collection[str]) -> None:
         # The index may be behind: what the table itself no longer holds has been closed, and gets no second end.

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications.models import Connection, Server
+from notifications.registry.neighbours import Neighbours
 from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Source, Watch
 
 # SQLite takes 999 parameters in a statement on hosts with an older library.
@@ -63,6 +64,7 @@ class Rows:
         self._lease = timedelta(seconds=lease_seconds)
         self._started_at = timezone.now()
         self._watch: Watch[str, datetime] = Watch()
+        self._neighbours = Neighbours()
         self._sources: Mapping[str, Source] = {} if sources is None else sources
 
     @_in_database
@@ -146,7 +148,7 @@ class Rows:
 
     @_in_database
     def reap(self, now: float, unbroken: float) -> int:
-        """Close what servers left open that have fallen silent; any process may, one does.
+        """Close what servers left open that have fallen silent, or ended on this machine; any process may, one does.
 
         The claim is the deletion of the server's row, in one transaction with the closing of its connections.
 
@@ -159,9 +161,10 @@ class Rows:
             How many servers were buried.
         """
         silence, buried = self._lease.total_seconds() * SILENCE, 0
-        others = Server.objects.exclude(server_id=self._server_id).values_list("server_id", "lease_until")
-        for server_id, lease_until, silent_for in self._watch.look(list(others), now):
-            if min(silent_for, unbroken) < silence:
+        others = list(Server.objects.exclude(server_id=self._server_id).values_list("server_id", "lease_until"))
+        ended = self._neighbours.ended(server_id for server_id, _ in others)
+        for server_id, lease_until, silent_for in self._watch.look(others, now):
+            if min(silent_for, unbroken) < silence and server_id not in ended:
                 continue
             with transaction.atomic():
                 claimed, _ = Server.objects.filter(server_id=server_id, lease_until=lease_until).delete()

@@ -56,6 +56,7 @@ def abandon(registry: Registry) -> None:
     registry._tasks = []
     for keeper in registry._keepers:
         keeper.close()
+    registry._presence.give_up()
 
 
 async def in_sql(**conditions: Any) -> set[str]:

@@ -1,0 +1,85 @@
+"""Neighbours: which servers of this machine have ended, as the kernel knows it. Used by connections, rows and mirror.
+
+A server holds a name that ends with its process, however it ends. Another one on this machine that has found the name
+there, and finds it no more, knows that the server is dead, and need not wait until its silence proves it. Names of
+servers on other machines, or in other network namespaces, are never there: nothing is known of them; silence counts.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+import time
+from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
+
+# What a server had sent to a store before it died may arrive after its death.
+IN_FLIGHT_SECONDS = 1.0
+
+
+class Presence:
+    """The name that tells this machine that a server lives. It ends with `give_up`, or with the process.
+
+    Args:
+        server_id: this process.
+    """
+
+    def __init__(self, server_id: str) -> None:
+        self._name = _name(server_id)
+        self._socket: socket.socket | None = None
+
+    def hold(self) -> None:
+        """Take the name; a second time does nothing."""
+        if self._socket is not None or not sys.platform.startswith("linux"):
+            return  # no other system has abstract names, which need no file that would stay behind
+        held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            held.bind(self._name)
+            held.shutdown(socket.SHUT_RD)  # nobody has anything to say to it
+        except OSError as error:
+            held.close()
+            logger.warning("The servers of this machine are not told that this one lives: %s", error.strerror)
+            return
+        self._socket = held
+
+    def give_up(self) -> None:
+        """Let go of the name."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Neighbours:
+    """What one thread knows of the servers of this machine. It asks the kernel, and waits for nobody."""
+
+    def __init__(self) -> None:
+        self._here: set[str] = set()
+        self._gone_since: dict[str, float] = {}
+
+    def ended(self, server_ids: Iterable[str]) -> set[str]:
+        """Return those of some servers that have lived on this machine and have been dead for a moment.
+
+        Args:
+            server_ids: all that anything is asked of; whoever is not among them is forgotten.
+        """
+        asked, now = set(server_ids), time.monotonic()
+        here = {each for each in asked if _is_here(each)}
+        gone = (self._here | self._gone_since.keys()) & asked - here
+        self._here, self._gone_since = here, {each: self._gone_since.get(each, now) for each in gone}
+        return {each for each, since in self._gone_since.items() if now - since >= IN_FLIGHT_SECONDS}
+
+
+def _is_here(server_id: str) -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        asking.setblocking(False)
+        # Any other error than a refusal says that there is somebody.
+        return asking.connect_ex(_name(server_id)) not in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+def _name(server_id: str) -> str:
+    return f"\0hermes-server-{server_id}"

@@ -1,0 +1,155 @@
+"""Neighbours: a server that ended on this machine is known to be dead, and nobody else is."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from notifications.models import Connection, Server
+from notifications.registry.mirror import Mirror
+from notifications.registry.neighbours import IN_FLIGHT_SECONDS, Neighbours, Presence
+from notifications.registry.records import Life
+from notifications.registry.rows import Rows
+from tests.registry.conftest import Join, Tables
+from tests.waiting import wait_until
+
+PROGRAM = """
+import sys
+from notifications.registry.neighbours import Presence
+presence = Presence(sys.argv[1])
+presence.hold()
+print("here", flush=True)
+sys.stdin.read()
+"""
+LEASE = 60.0
+ANSWERING = 1e9
+Live = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def live() -> Iterator[Live]:
+    """Return a function that starts a process which lives as a server."""
+    processes = []
+
+    def start(server_id: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, server_id]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def server_id() -> str:
+    """Return a name that no other test, and no other run, gives to anybody."""
+    return uuid.uuid4().hex
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_who_was_here_and_is_no_more_has_ended(live: Live, end: signal.Signals) -> None:
+    process, neighbours = live(name := server_id()), Neighbours()
+    assert neighbours.ended([name]) == set()
+    process.send_signal(end)
+    process.wait()
+    ended_at = time.monotonic()
+    assert neighbours.ended([name]) == set(), "what it had sent may still be under way"
+    wait_until(lambda: neighbours.ended([name]) == {name})
+    assert time.monotonic() - ended_at >= IN_FLIGHT_SECONDS
+
+
+def test_nothing_is_known_of_who_was_never_seen_here() -> None:
+    neighbours, name = Neighbours(), server_id()
+    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
+    while time.monotonic() < until:
+        assert neighbours.ended([name]) == set()
+
+
+def test_who_is_suspended_lives(live: Live) -> None:
+    process, neighbours = live(name := server_id()), Neighbours()
+    neighbours.ended([name])
+    process.send_signal(signal.SIGSTOP)
+    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
+    while time.monotonic() < until:
+        assert neighbours.ended([name]) == set()
+
+
+def test_who_comes_back_under_its_name_lives() -> None:
+    presence, neighbours = Presence(name := server_id()), Neighbours()
+    presence.hold()
+    neighbours.ended([name])
+    presence.give_up()
+    assert neighbours.ended([name]) == set()
+    presence.hold()
+    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
+    while time.monotonic() < until:
+        assert neighbours.ended([name]) == set()
+    presence.give_up()
+
+
+def test_a_name_that_is_taken_is_told_and_its_holder_lives_on(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = Presence(name := server_id()), Presence(name)
+    first.hold()
+    first.hold()
+    assert caplog.text == ""
+    second.hold()
+    assert "not told that this one lives" in caplog.text
+    second.give_up()
+    neighbours = Neighbours()
+    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
+    while time.monotonic() < until:
+        assert neighbours.ended([name]) == set()
+    first.give_up()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_rows_of_a_server_that_ended_here_are_closed_long_before_its_silence_says_so(
+    live: Live, join: Join
+) -> None:
+    process = live(name := server_id())
+    dead, reaper = Rows(name, LEASE), Rows(server_id(), LEASE)
+    dead.renew()
+    dead.write([Life(alice := join())])
+    elsewhere = Rows(server_id(), LEASE)
+    elsewhere.renew()
+    elsewhere.write([Life(bob := join("bob"))])
+    assert reaper.reap(time.monotonic(), ANSWERING) == 0
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    wait_until(lambda: reaper.reap(time.monotonic(), ANSWERING) == 1)
+    assert time.monotonic() - began < LEASE / 10
+    assert Connection.objects.get(connection_id=alice.connection_id).close_code == 1006
+    assert Connection.objects.get(connection_id=bob.connection_id).closed_at is None, "of whom nothing is known"
+    assert Server.objects.count() == 1
+
+
+def test_the_items_of_a_server_that_ended_here_are_removed_and_looked_for_once_more(
+    live: Live, dynamodb: Tables, join: Join
+) -> None:
+    dynamodb.provision()
+    process, lease = live(name := server_id()), 4.0
+    dead, reaper = Mirror(name, lease), Mirror(server_id(), lease)
+    dead.renew()
+    dead.write([Life(join())])
+    assert reaper.reap(time.monotonic(), 0) == 0
+    process.kill()
+    process.wait()
+    wait_until(lambda: reaper.reap(time.monotonic(), 0) == 1)  # 0: its silence proves nothing yet
+    assert (dynamodb.connections, dynamodb.leases) == ({}, set())
+    dead.write([Life(late := join("bob"))])  # what was under way arrives now
+    assert dynamodb.connections.keys() == {late.connection_id}
+    wait_until(lambda: reaper.reap(time.monotonic(), 0) == 0 and not dynamodb.connections)
+    assert dynamodb.audit[late.connection_id]["code"] == "1006"
+    for mirror in (dead, reaper):
+        mirror.close()
