@@ -111,11 +111,14 @@ class Newcomer:
         return "\n".join(found)
 
     @contextmanager
-    def member(self) -> Iterator[subprocess.Popen[str]]:
-        """Do in a browser what the page says between its last two steps; the member listens when it is given out."""
-        process = self.root.start(
-            f"cd /root/hermes; exec /opt/hermes/.venv/bin/python -m tests.deploy.member {HOST} '{self.password}'"
-        )
+    def member(self, again: str = "") -> Iterator[subprocess.Popen[str]]:
+        """Do in a browser what the page says between its last two steps; the member listens when it is given out.
+
+        Args:
+            again: ``again``, where somebody has done it before.
+        """
+        who = f"{HOST} '{self.password}' {again}"
+        process = self.root.start(f"cd /root/hermes; exec /opt/hermes/.venv/bin/python -m tests.deploy.member {who}")
         try:
             yield process
         finally:

@@ -26,6 +26,14 @@ from tests.documents import ROOT
 
 FEWER_THAN = 30
 INSTALL = [step for step in manual.steps() if step.section == "Install"]
+# What is typed in the days after it: asked, restarted, upgraded, backed up and restored. Left out is what there is none
+# of here: systemd's journal, a stack that can be deployed a second time, a Redis whose configuration is a file.
+AFTERWARDS = [
+    step
+    for step in manual.steps()
+    if step.section in ("Health", "Restart", "Upgrade", "Back up and restore")
+    and not any(words in step.command for words in ("journalctl", "cloudformation deploy", "redis-cli"))
+]
 TOUCHED = ("/opt/hermes", "/etc/hermes", "/var/lib/hermes", "/etc/nginx/conf.d/hermes.conf", "/etc/letsencrypt")
 PROGRAMS = ("unshare", "nsenter", "git", "nginx", "openssl", "curl", "adduser", "setpriv", "update-ca-certificates")
 FULL_PROGRAMS = ("debootstrap", "unshare", "nsenter", "git", "openssl")
@@ -109,6 +117,21 @@ def test_a_newcomer_comes_from_a_bare_host_to_a_toast_through_tls_in_under_thirt
         assert re.search(r"^Uid:\t(?!0\t)", root.path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE), (
             "not root"
         )
+    the_days_after(newcomer, toast)
     plain = root.run(f"curl --silent --output /dev/null --write-out '%{{http_code}} %{{redirect_url}}' http://{HOST}/")
     assert plain.stdout == f"301 https://{HOST}/"
     assert {path: Path(path).exists() for path in TOUCHED} == before, "nothing of it is on the machine itself"
+
+
+def the_days_after(newcomer: Newcomer, toast: manual.Step) -> None:
+    """Type what keeps a service running; in the end it is as it was, and a toast still comes."""
+    ready = INSTALL[-2]
+    for step in AFTERWARDS:
+        newcomer.type(step)
+        if "tar -C /etc -czf" in step.command:
+            newcomer.root.path("/etc/hermes/hermes.env").unlink()  # what restoring brings back
+    assert '"ready"' in newcomer.type(ready)
+    with newcomer.member("again") as member:
+        heard_by(member, "told hermes.hello")
+        newcomer.type(toast)
+        assert heard_by(member, "heard")[-1] == 'heard {"type": "success", "data": "Hermes is up"}'
