@@ -59,7 +59,9 @@ class MembershipAdmin(TakesAuthority):
                 revocation.revoke(str(membership.user.pk), membership.room.code)
             except Unavailable as error:
                 # Those that follow would fail as well, each after a wait.
-                text = f"The tokens of {membership} are not revoked in every stage: {type(error).__name__}. Stopped there."
+                text = (
+                    f"The tokens of {membership} are not revoked in every stage: {type(error).__name__}. Stopped there."
+                )
                 self.message_user(request, text, messages.ERROR)
                 return
             self.log_change(request, membership, "Revoked the tokens.")
@@ -171,6 +173,7 @@ class ServerAdmin(ShownOnly):
     """The server processes, their leases, and how many connections each has."""
 
     list_display = ("server_id", "host", "pid", "lease", "connections", "load", "started_at", "lease_until")
+    paginator = Counted
     show_full_result_count = False
 
     def get_urls(self) -> list[URLPattern]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hermes_site.engines import AwsEndpoint
 from tests.certificates import make_certificate
 from tests.deploy import manual
 from tests.deploy.clean_root import CleanRoot, Door
+from tests.deploy.cloud import Cloud
 from tests.documents import ROOT
 
 HOST = "notify.example.net"
@@ -33,12 +33,15 @@ class Newcomer:
         aws: which answers as AWS; it runs.
     """
 
-    def __init__(self, root: CleanRoot, directory: Path, aws: AwsEndpoint) -> None:
+    def __init__(self, root: CleanRoot, directory: Path, aws: Cloud) -> None:
         self.root, self.directory = root, directory
         self.password = secrets.token_urlsafe(16)
         self.typed: list[manual.Step] = []
         # What the machine does between two steps, and no command of the page: by a word of the step before.
-        self.after: dict[str, Callable[[], None]] = {"deploy/hermes.env": self._lead_to_aws}
+        self.after: dict[str, Callable[[], None]] = {
+            "cloudformation deploy": aws.complete,
+            "deploy/hermes.env": self._lead_to_aws,
+        }
         self.variables = ""
         self.authority = make_certificate(directory / "authority", "unused.pem", "unused.key")
         # On the same port as out here: SQS gives its queues' addresses out.
