@@ -94,6 +94,8 @@ class Ear(WSListener):
     def control(self, payload: bytes) -> None:
         """Understand a control frame."""
         client = self.client
+        if client.ear is not self:  # given up, and heard all the same until its socket is gone
+            return
         heard = client.crowd.dialect.hear(payload, client.member)
         if heard.position is not None:
             client.position = heard.position

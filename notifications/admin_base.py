@@ -134,8 +134,7 @@ class TakesAuthority(Listed):
         try:
             return view(request, *args, **kwargs)
         except Unavailable:
-            # Where there are several stages, those before the silent one have theirs revoked: that does no harm to whoever
-            # stays a member.
+            # In the stages before the silent one tokens are revoked now: that does no harm to whoever stays a member.
             text = "Nothing was changed: the token store does not answer, and tokens could not be revoked. Try again."
             self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())

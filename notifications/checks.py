@@ -15,7 +15,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from notifications.conf import Stage
 
 SECRET_BYTES = 64  # RFC 7518, section 3.2: an HS512 key has at least the size of its hash
-PASSCODE_BYTES = 32  # its digest is stored at bcrypt cost 5, which only a guessless passcode allows
+PASSCODE_BYTES = 32  # its digest is stored at bcrypt cost 4, which only a guessless passcode allows
 MUST_DIFFER = {
     "queue_name": "HERMES_QUEUE_NAME",
     "dlq_name": "HERMES_DLQ_NAME",

@@ -1,19 +1,21 @@
-"""Standing: what one process has found out of a member, for all of them, in Redis. Owned by authorizer, uses recall.
+"""Standing: what one process has found out of a member, for all of them, in Redis. Owned by authorizer, uses recall;
+views tells it of the tokens they give.
 
 A member's row ends with the time for which rows may be remembered; that a digest matches a hash is kept until the token
-ends. Both are found by one question, which members who come together share: a client that comes back to a new process
-costs no read of DynamoDB and no bcrypt. Names and tags are keyed with the stage's secret and tell nothing.
+ends. Both are found by one question, which members who come together share: a client that comes with a token that a
+page has just given it, or comes back to a new process, costs no read of DynamoDB and no bcrypt. Names and tags are
+keyed with the stage's secret and tell nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import redis
 import redis.asyncio
@@ -23,12 +25,13 @@ from notifications.access.recall import Batches
 from notifications.access.token_store import Row
 from notifications.conf import Stage
 from notifications.exceptions import Unavailable
-from notifications.stream.redis_client import async_client
+from notifications.stream.redis_client import async_client, sync_client
 
 logger = logging.getLogger(__name__)
 
 ROW_SECONDS = 45.0  # a row that others delete takes effect within 60 s: this, and the guard's next look
 ANSWER_SECONDS = 0.5  # it saves work of milliseconds; it is not worth waiting longer for
+QUIET_SECONDS = 5.0  # after an answer that did not come, pages are given without asking
 TOGETHER = 100  # members in one question
 WAITING = 10_000  # members that may wait for their turn
 
@@ -118,10 +121,8 @@ class Standings:
         Args:
             age: seconds since it was read.
         """
-        milliseconds = int((ROW_SECONDS - age) * 1000)
-        if row.token_hash is not None and milliseconds > 0:
-            value = f"{row.not_before}:{tag_of(stage, row.token_hash)}"
-            self._share_soon(stage, (_row_name(stage, user, room_id), value, milliseconds))
+        if (fact := _of_row(stage, user, room_id, row, age)) is not None:
+            self._share_soon(stage, fact)
 
     def share_verdict(self, stage: Stage, user: str, room_id: str, digest: str, tag: str, expires_at: int) -> None:
         """Tell the others that a digest matches a hash.
@@ -130,8 +131,7 @@ class Standings:
             tag: the hash's.
             expires_at: unix seconds at which the token ends, and with it the use of the verdict.
         """
-        milliseconds = max(1000, int((expires_at - time.time()) * 1000))
-        self._share_soon(stage, (_verdict_name(stage, user, room_id, digest), tag, milliseconds))
+        self._share_soon(stage, _of_verdict(stage, user, room_id, digest, tag, expires_at))
 
     def _share_soon(self, stage: Stage, fact: _Fact) -> None:
         try:
@@ -151,6 +151,47 @@ class Standings:
         return dict.fromkeys(facts)
 
 
+class Issued:
+    """Tells the processes of tokens that are given, so that their bearers join without a row read and without bcrypt.
+
+    Synchronous, for views, and short: who asks for a token does not wait for a Redis that does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._quiet_until = float("-inf")
+        self._client = functools.cache(lambda url: sync_client(ANSWER_SECONDS))
+
+    def share(
+        self, stage: Stage, user: str, room_id: str, row: Row, digest: str, *, read_at: float, expires_at: int
+    ) -> None:
+        """Tell what the row says, and that the digest matches its hash.
+
+        Args:
+            row, digest: what `token_store.save` returned, and for which digest.
+            read_at: monotonic seconds before it was read.
+            expires_at: unix seconds at which the token ends.
+        """
+        now = time.monotonic()
+        if row.token_hash is None or now < self._quiet_until:
+            return
+        tag = tag_of(stage, row.token_hash)
+        facts = [
+            _of_row(stage, user, room_id, row, now - read_at),
+            _of_verdict(stage, user, room_id, digest, tag, expires_at),
+        ]
+        try:
+            pipeline = self._client(settings.REDIS_URL).pipeline(transaction=False)
+            for name, value, milliseconds in filter(None, facts):
+                pipeline.set(name, value, px=milliseconds)
+            pipeline.execute()
+        except (redis.RedisError, OSError) as error:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            logger.debug("What a token's row says was not shared: %s", type(error).__name__)
+
+
+issued = Issued()
+
+
 def tag_of(stage: Stage, token_hash: str) -> str:
     """Return what stands for a row's hash: equal for equal hashes, and nothing else can be read from it."""
     return _keyed(stage, "hash", token_hash)
@@ -164,12 +205,24 @@ def _verdict_name(stage: Stage, user: str, room_id: str, digest: str) -> str:
     return f"hermes:{{{stage.name}:access}}:verdict:{_keyed(stage, 'verdict', user, room_id, digest)}"
 
 
+def _of_row(stage: Stage, user: str, room_id: str, row: Row, age: float) -> _Fact | None:
+    milliseconds = int((ROW_SECONDS - age) * 1000)
+    if row.token_hash is None or milliseconds <= 0:
+        return None
+    return _row_name(stage, user, room_id), f"{row.not_before}:{tag_of(stage, row.token_hash)}", milliseconds
+
+
+def _of_verdict(stage: Stage, user: str, room_id: str, digest: str, tag: str, expires_at: int) -> _Fact:
+    milliseconds = max(1000, int((expires_at - time.time()) * 1000))
+    return _verdict_name(stage, user, room_id, digest), tag, milliseconds
+
+
 def _keyed(stage: Stage, *parts: str) -> str:
     said = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(said, key=_key(stage.jwt_secret), digest_size=20).hexdigest()
 
 
-@lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)
 def _key(secret: str) -> bytes:
     return hashlib.sha256(b"hermes standing " + secret.encode()).digest()
 

@@ -28,7 +28,9 @@ from notifications.shape import Table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-OUR_COST = 5  # the input is a digest of a secret of at least 32 bytes: guessing it is hopeless at any cost
+OUR_COST = (
+    4  # the least there is; the input is a digest of a secret of at least 32 bytes: guessing it is hopeless at any cost
+)
 # bcrypt knows no cost below 4; 12 is 0.2 s of CPU, and a row that asks for more is an attack or a mistake.
 MIN_COST, MAX_COST = 4, 12
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}\Z")
@@ -126,17 +128,21 @@ def matches(token_hash: str, digest: str) -> bool:
         return False
 
 
-def save(stage: Stage, user_id: str, room_id: str, digest: str) -> None:
+def save(stage: Stage, user_id: str, room_id: str, digest: str) -> Row:
     """Make sure that the member's row holds this digest; a row that already does is left as it is.
+
+    Returns:
+        The row as it is now.
 
     Raises:
         StoreUnavailable: DynamoDB does not answer.
     """
     row = read(stage, user_id, room_id)
     if row.token_hash is not None and matches(row.token_hash, digest):
-        return  # a new salt would be a new hash, and every cached verdict would be computed again
+        return row  # a new salt would be a new hash, and every cached verdict would be computed again
     hashed = bcrypt.hashpw(digest.encode(), bcrypt.gensalt(OUR_COST)).decode()
     _put(stage, {"user_id": {"S": user_id}, "room_id": {"S": room_id}, "token": {"S": hashed}})
+    return Row(hashed, row.not_before)
 
 
 def revoke(stage: Stage, user_id: str, room_id: str, not_before: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from django.test import Client, RequestFactory
 from hermes_site.engines import Valkey
 from notifications.access import token_store, tokens, views
 from notifications.access.authorizer import Authorizer, Grant
+from notifications.access.standing import ROW_SECONDS, Issued
 from notifications.conf import Stage
 from notifications.models import Membership, Room
 from tests.conftest import Aws
@@ -32,6 +34,15 @@ def post(client: Client, body: Any = None, **headers: str) -> Any:
 def refused(response: Any) -> tuple[int, str]:
     """Return a refusal's status and code."""
     return response.status_code, response.json()["error"]["code"]
+
+
+async def authorized(stage: Stage, token: str) -> Grant:
+    """Have a process that has just begun judge a token."""
+    authorizer = Authorizer()
+    try:
+        return await authorizer.authorize(stage, token)
+    finally:
+        await authorizer.aclose()
 
 
 @pytest.fixture
@@ -64,15 +75,42 @@ def test_alice_gets_a_token_for_her_only_room(signed_in: Any, alice: Any, stage:
 
 
 def test_the_token_opens_the_door(signed_in: Any, alice: Any, stage: Stage, valkey: Valkey) -> None:
-    async def authorize(token: str) -> Grant:
-        authorizer = Authorizer()
-        try:
-            return await authorizer.authorize(stage, token)
-        finally:
-            await authorizer.aclose()
-
-    grant = asyncio.run(authorize(post(signed_in(alice)).json()["token"]))
+    grant = asyncio.run(authorized(stage, post(signed_in(alice)).json()["token"]))
     assert (grant.user_id, grant.room_id) == (alice.pk, "acme")
+
+
+def test_who_comes_with_a_new_token_costs_no_second_row_and_no_hash(
+    signed_in: Any, alice: Any, stage: Stage, valkey: Valkey, count: Any
+) -> None:
+    token = post(signed_in(alice)).json()["token"]
+    reads, hashes = count(token_store, "read_many"), count(token_store, "matches")
+    assert asyncio.run(authorized(stage, token)).user == str(alice.pk)
+    assert (reads, hashes) == ([], [])
+
+
+def test_what_is_told_of_a_row_counts_for_as_long_as_a_row_does(
+    aws: Aws, stage: Stage, valkey: Valkey, count: Any
+) -> None:
+    digest = tokens.make_digest(42, stage.passcode, "acme")
+    row, now = token_store.save(stage, "42", "acme", digest), int(time.time())
+    old = time.monotonic() - ROW_SECONDS
+    Issued().share(stage, "42", "acme", row, digest, read_at=old, expires_at=now + 600)
+    reads, hashes = count(token_store, "read_many"), count(token_store, "matches")
+    assert asyncio.run(authorized(stage, tokens.issue(stage, 42, "acme", now=now, ttl=600))).user == "42"
+    assert (len(reads), hashes) == (1, [])
+
+
+def test_a_redis_that_says_nothing_keeps_one_page_waiting_for_a_moment_and_the_next_not_at_all(
+    signed_in: Any, alice: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "issued", Issued())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        assert [post(signed_in(alice)).status_code for _ in range(2)] == [200, 200]
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def test_the_answer_is_stored_nowhere(signed_in: Any, alice: Any) -> None:

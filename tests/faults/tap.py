@@ -37,6 +37,7 @@ class Tap:
         self._known: set[tuple[str, str, str, int, str, str]] = set()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
         self.heads: dict[str, tuple[str, int, str]] = {}
         self.appended = 0
 
@@ -46,9 +47,10 @@ class Tap:
 
     async def stop(self) -> None:
         """Follow no more."""
+        # Not cancelled: redis-py writes within `asyncio.wait_for`, which in Python 3.11 may swallow a cancellation.
+        self._is_stopping = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
         await self._redis.aclose()
 
     async def look(self) -> None:
@@ -84,7 +86,7 @@ class Tap:
             self._read.clear()
 
     async def _follow(self) -> None:
-        while True:
+        while not self._is_stopping:
             with contextlib.suppress(redis.RedisError, OSError, TimeoutError):
                 await self.look()
             await asyncio.sleep(POLL_SECONDS)
