@@ -162,7 +162,8 @@ def test_a_hash_that_is_none_or_too_costly_does_not_match_and_costs_nothing(hash
 
 
 @pytest.mark.parametrize(
-    "hashed", ["$2b$03$" + "a" * 53, "$2b$00$" + "a" * 53, f"$2b${token_store.OUR_COST:02}$" + "z" * 53, "$2b$٠٥$" + "a" * 53]
+    "hashed",
+    ["$2b$03$" + "a" * 53, "$2b$00$" + "a" * 53, f"$2b${token_store.OUR_COST:02}$" + "z" * 53, "$2b$٠٥$" + "a" * 53],
 )
 def test_a_hash_that_bcrypt_raises_at_does_not_match(hashed: str) -> None:
     assert not matches(hashed, ALICE)

@@ -1,4 +1,6 @@
-"""docs/operations.md, Install: every command typed in its order into a clean root, until a member hears through TLS.
+"""docs/operations.md: every command of Install typed in its order into a clean root, until a member hears through TLS.
+
+Then what keeps it running: it is asked, restarted, upgraded, backed up and restored.
 
 In `make test` the root is this machine's own under an overlay: what the page gets from Debian and from a package index
 is here already, and there are stand-ins for what fetches it. `make operations` bootstraps a bare Debian, and nothing
