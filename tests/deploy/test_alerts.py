@@ -40,6 +40,7 @@ JOBS = ("hermes", "hermes-relay")
 INFO = {"type": "info", "data": "hello"}
 HISTORY = 50  # entries, so that a burst is more than a room keeps
 VISIBILITY = 12  # seconds, the least that the checks allow: what is in hand is given back after 8.4
+LIFE = 1.5  # seconds: a relay that lives has asked SQS again, and a keeper its store
 LATE = 11.0  # seconds: a message that waits so long is late
 CROWD = 300  # sockets: the time to write to all of them is long enough to stop the server within it
 FLOOD = 150  # clients: three times what the rules forgive in a fault's minutes
@@ -158,7 +159,8 @@ async def test_an_hour_of_what_a_healthy_hermes_says_is_silent(broken: Broken, a
     scrapes = [await broken.well()]
     for _ in range(3):
         async with Client(hermes, "bob") as bob, Client(hermes, "charlie") as charlie:
-            await charlie.hello()
+            for member in (bob, charlie):
+                await member.hello()
             for _ in range(12):
                 heard = len(alice.received)
                 await asyncio.to_thread(hermes.send, "acme", INFO)
@@ -196,13 +198,14 @@ async def test_a_queue_that_does_not_answer_is_told(broken: Broken, alice: Clien
     before = await broken.well()
     proxy.stop_service("sqs")
     try:
-        tried = lambda now: rise(before, now, "hermes_relay_retries_total", "receive") >= 2  # noqa: E731
-        during = [await broken.scrape_once(lambda now: tried(now) and lacks_something(now))]
-        await asyncio.sleep(alerts.SAME_SECONDS)  # that a moment stands still shows in time alone
-        during.append(await broken.scrape())
+        tried = await broken.scrape_once(
+            lambda now: lacks_something(now) and rise(before, now, "hermes_relay_retries_total", "receive") >= 2
+        )
+        await asyncio.sleep(LIFE)  # that a moment stands still shows in time alone
+        still = await broken.scrape()
     finally:
         proxy.start_service("sqs")
-    broken.fires(before, during, "HermesRelaySilent", "HermesNotReady")
+    broken.fires(before, [tried, still], "HermesRelaySilent", "HermesNotReady")
 
 
 # ── Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,8 +219,9 @@ async def test_a_redis_that_passes_no_hint_on_is_told_and_so_are_entries_that_we
         try:
             for _ in range(5):
                 await asyncio.to_thread(hermes.send, "acme", INFO)
-            found = lambda now: rise(before, now, "hermes_entries_total", "history") >= 5  # noqa: E731
-            deaf = await broken.scrape_once(lambda now: found(now) and lacks_something(now))
+            deaf = await broken.scrape_once(
+                lambda now: lacks_something(now) and rise(before, now, "hermes_entries_total", "history") >= 5
+            )
             burst = [INFO] * 4 * HISTORY
 
             async def has_gap() -> bool:
@@ -244,8 +248,9 @@ async def test_a_redis_that_dies_is_told_and_so_is_what_was_late_and_lost_when_i
     await asyncio.to_thread(hermes.send_many, "acme", [INFO] * 100)  # more than all pollers take
     await broken.come_in_vain(FLOOD, charlie)
     # From here on nothing is in the relay's hands, and it is as little well as before.
-    gave = lambda now: rise(before, now, "hermes_relay_messages_total", "given_back") >= 1  # noqa: E731
-    given_back = await broken.scrape_once(lambda now: gave(now) and lacks_something(now))
+    given_back = await broken.scrape_once(
+        lambda now: lacks_something(now) and rise(before, now, "hermes_relay_messages_total", "given_back") >= 1
+    )
     await broken.come_in_vain(FLOOD, charlie)
     await asyncio.sleep(max(0.0, dead_since + LATE - time.monotonic()))  # a message is late in time alone
     still = await broken.scrape()
@@ -270,13 +275,14 @@ async def test_a_mirror_that_takes_nothing_is_told(broken: Broken, alice: Client
         before = await broken.well()
         proxy.stop_service("dynamodb")
     try:
-        waits = lambda now: now.sum("hermes_registry_oldest_seconds", store="dynamodb") > 0  # noqa: E731
-        during = [await broken.scrape_once(lambda now: waits(now) and lacks_something(now))]
-        await asyncio.sleep(alerts.SAME_SECONDS)
-        during.append(await broken.scrape())
+        behind = await broken.scrape_once(
+            lambda now: lacks_something(now) and now.sum("hermes_registry_oldest_seconds", store="dynamodb") > 0
+        )
+        await asyncio.sleep(LIFE)
+        still = await broken.scrape()
     finally:
         proxy.start_service("dynamodb")
-    broken.fires(before, during, "HermesRegistryBehind", "HermesNotReady")
+    broken.fires(before, [behind, still], "HermesRegistryBehind", "HermesNotReady")
 
 
 # ── Clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
