@@ -247,13 +247,17 @@ async def test_a_redis_that_dies_is_told_and_so_is_what_was_late_and_lost_when_i
     dead_since = time.monotonic()
     await asyncio.to_thread(hermes.send_many, "acme", [INFO] * 100)  # more than all pollers take
     await broken.come_in_vain(FLOOD, charlie)
-    # From here on nothing is in the relay's hands, and it is as little well as before.
     given_back = await broken.scrape_once(
-        lambda now: lacks_something(now) and rise(before, now, "hermes_relay_messages_total", "given_back") >= 1
+        lambda now: (
+            lacks_something(now)
+            and now.sum("hermes_relay_in_hand") == 0
+            and rise(before, now, "hermes_relay_messages_total", "given_back") >= 1
+        )
     )
+    # Nothing is in the relay's hands any more, and it is as little well as before.
     await broken.come_in_vain(FLOOD, charlie)
     await asyncio.sleep(max(0.0, dead_since + LATE - time.monotonic()))  # a message is late in time alone
-    still = await broken.scrape()
+    still = await broken.scrape_once(lambda now: rise(given_back, now, "hermes_relay_retries_total", "append") >= 1)
     broken.fires(before, [given_back, still], "HermesNotReady", "HermesAppendsRefused", "HermesJoinsRefused")
     shutil.rmtree(hermes.valkey.directory / "appendonlydir")
     hermes.valkey.start()
