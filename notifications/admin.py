@@ -173,6 +173,7 @@ class ServerAdmin(ShownOnly):
     """The server processes, their leases, and how many connections each has."""
 
     list_display = ("server_id", "host", "pid", "lease", "connections", "load", "started_at", "lease_until")
+    paginator = Counted
     show_full_result_count = False
 
     def get_urls(self) -> list[URLPattern]:

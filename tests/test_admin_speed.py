@@ -1,4 +1,4 @@
-"""The admin with 100,000 connections and 10,000 rooms: few queries a page, and none that reads all connections."""
+"""The admin with 100,000 connections and 10,000 rooms: few queries a page, none of all connections."""
 
 from __future__ import annotations
 
@@ -57,10 +57,44 @@ def _seq_scans(node: Any) -> Iterator[str]:
         yield from _seq_scans(each)
 
 
-def test_every_page_asks_a_bounded_number_of_queries_and_none_reads_all_connections(
+def counts_all(sql: str) -> bool:
+    """Return whether a query counts the rows of a whole table: up to no limit, and of no index's part."""
+    if not sql.startswith("SELECT COUNT(") or re.search(r" LIMIT \d+\) ", sql):
+        return False
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            return any(row[3].startswith("SCAN ") for row in cursor.fetchall())
+        cursor.execute("SET LOCAL enable_seqscan = off")  # of a small table it would read all, index or not
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}")
+        plan = cursor.fetchone()[0]
+        cursor.execute("SET LOCAL enable_seqscan = on")
+    return _reads_whole((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"])
+
+
+def _reads_whole(node: dict[str, Any]) -> bool:
+    """Whether a plan reads a table or an index from its beginning to its end."""
+    is_whole = node["Node Type"].endswith(" Scan") and node["Node Type"] != "Bitmap Heap Scan"
+    return (is_whole and "Index Cond" not in node) or any(_reads_whole(each) for each in node.get("Plans", ()))
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ('SELECT COUNT(*) AS "n" FROM "notifications_connection"', True),
+        ("SELECT COUNT(*) FROM notifications_connection WHERE close_code = 1001", True),
+        ("SELECT COUNT(*) FROM (SELECT 1 FROM notifications_connection LIMIT 10) subquery", False),
+        ("SELECT COUNT(*) FROM notifications_connection WHERE room_id = 'acme'", False),
+    ],
+)
+def test_a_count_of_a_whole_table_is_told_from_others(sql: str, expected: bool) -> None:
+    assert counts_all(sql) is expected
+
+
+def test_every_page_asks_a_bounded_number_of_queries_and_none_reads_all_connections_or_counts_a_whole_table(
     client: Client, report: dict[str, str]
 ) -> None:
-    too_many, scanning, slow = {}, {}, {}
+    too_many, scanning, counting, slow = {}, {}, {}, {}
     for name, page in pages().items():
         client.get(page)  # what is remembered once is remembered
         with CaptureQueriesContext(connection) as asked:
@@ -75,7 +109,9 @@ def test_every_page_asks_a_bounded_number_of_queries_and_none_reads_all_connecti
         for query in queries:
             if query.startswith("SELECT") and (found := scans(query)):
                 scanning.setdefault(name, []).append((query[:300], found))
-    assert (too_many, scanning, slow) == ({}, {}, {})
+            if counts_all(query):
+                counting.setdefault(name, []).append(query[:300])
+    assert (too_many, scanning, counting, slow) == ({}, {}, {}, {})
 
 
 def measured(client: Client, page: str) -> float:

@@ -252,6 +252,7 @@ class Relay:
     async def _until_redis_answers(self) -> None:
         """Receive nothing while Redis is down."""
         while not self._stopping.is_set() and not await self._redis_takes_others():
+            self._vitals.retried(vitals.APPEND)  # nothing is in hand, and it must be seen that this lasts
             await self._pause(random.uniform(0.5, 2.0))  # noqa: S311  jitter, not a secret
 
     async def _redis_takes_others(self) -> bool:

@@ -103,6 +103,9 @@ class Keeper:
 
     def add(self, life: Life) -> None:
         """Remember what is to be written. Never blocks, never raises."""
+        # Not only in `_flush`, which an outage keeps from being reached: the heartbeat fails before it.
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
         self._pending.add(life)
         self._wake.set()
 

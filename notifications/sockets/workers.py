@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
+import threading
+from collections.abc import Collection
 from multiprocessing.connection import wait
 
 import uvicorn
@@ -27,6 +30,25 @@ class Worker(multiprocess.Process):
         return started
 
 
+class Ending(threading.Event):
+    """That the server is to end: set as soon as somebody has asked for it.
+
+    uvicorn looks at a signal when it has done with the one before, and a rolling restart may take a minute: whoever
+    stops the server meanwhile would lose patience and kill it. Between two steps of a restart it asks this.
+
+    Args:
+        signals: those that have come and were not looked at yet.
+    """
+
+    def __init__(self, signals: Collection[int]) -> None:
+        super().__init__()
+        self._signals = signals
+
+    def is_set(self) -> bool:
+        """Return whether it is to end."""
+        return super().is_set() or signal.SIGTERM in self._signals or signal.SIGINT in self._signals
+
+
 def supervise(config: uvicorn.Config, listeners: list[socket.socket]) -> None:
     """Run the workers until a signal.
 
@@ -36,4 +58,6 @@ def supervise(config: uvicorn.Config, listeners: list[socket.socket]) -> None:
     """
     # Its supervisor knows no other way.
     multiprocess.Process = Worker  # type: ignore[misc]
-    multiprocess.Multiprocess(config, sockets=listeners).run()
+    supervisor = multiprocess.Multiprocess(config, sockets=listeners)
+    supervisor.should_exit = Ending(supervisor.signal_queue)
+    supervisor.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -80,6 +81,30 @@ class Cloud(AwsEndpoint):
             aws_secret_access_key="tests",
             config=Config(connect_timeout=2, read_timeout=30),
         )
+
+    def complete(self, name: str = NAME) -> None:
+        """Give a stack what this endpoint's CloudFormation leaves out: redrive policies and TTLs, as the template has.
+
+        Args:
+            name: the stack's.
+        """
+        formation, sqs, dynamodb = (self.client(each) for each in ("cloudformation", "sqs", "dynamodb"))
+        with contextlib.closing(formation), contextlib.closing(sqs), contextlib.closing(dynamodb):
+            resources = formation.describe_stack_resources(StackName=name)["StackResources"]
+            physical = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
+            whole = template()
+            for logical_id, place in physical.items():
+                ours = whole["Resources"][logical_id].get("Properties", {})
+                if ttl := ours.get("TimeToLiveSpecification"):
+                    dynamodb.update_time_to_live(TableName=place, TimeToLiveSpecification=ttl)
+                if redrive := ours.get("RedrivePolicy"):
+                    target = physical[redrive["deadLetterTargetArn"]["Fn::GetAtt"][0]]
+                    arn = sqs.get_queue_attributes(QueueUrl=target, AttributeNames=["QueueArn"])["Attributes"][
+                        "QueueArn"
+                    ]
+                    receives = whole["Parameters"][redrive["maxReceiveCount"]["Ref"]]["Default"]
+                    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": receives})
+                    sqs.set_queue_attributes(QueueUrl=place, Attributes={"RedrivePolicy": policy})
 
 
 class Stack:

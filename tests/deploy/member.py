@@ -1,7 +1,7 @@
 """What the newcomer does in a browser: sign in, make room and membership, open the page, and listen. Run by newcomer.
 
-In the clean root, by Hermes's own Python: `python -m tests.deploy.member HOST PASSWORD`. It says what it has done, one
-line each, and ends with the first toast.
+In the clean root, by Hermes's own Python: `python -m tests.deploy.member HOST PASSWORD [again]`. It says what it has
+done, one line each, and ends with the first toast.
 """
 
 from __future__ import annotations
@@ -73,13 +73,14 @@ async def listen(host: str, token: str) -> None:
             say(f"told {frame['data']['type']}")
 
 
-def main(host: str, password: str) -> None:
-    """Do all of it."""
+def main(host: str, password: str, again: str = "") -> None:
+    """Do all of it; again, where room and membership are there."""
     browser = Browser(host)
     browser.submit("/sign-in/", username="admin", password=password)
-    browser.submit("/admin/notifications/room/add/", code="acme", name="Acme")
-    # The first of each, in new tables.
-    browser.submit("/admin/notifications/membership/add/", room="1", user="1")
+    if not again:
+        browser.submit("/admin/notifications/room/add/", code="acme", name="Acme")
+        # The first of each, in new tables.
+        browser.submit("/admin/notifications/membership/add/", room="1", user="1")
     say("opened the page" if "hermes/page" in browser.open("/") else "the page has no Hermes")
     asyncio.run(asyncio.wait_for(listen(host, browser.token()), DEADLINE))
 

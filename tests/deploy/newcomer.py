@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hermes_site.engines import AwsEndpoint
 from tests.certificates import make_certificate
 from tests.deploy import manual
 from tests.deploy.clean_root import CleanRoot, Door
+from tests.deploy.cloud import Cloud
 from tests.documents import ROOT
 
 HOST = "notify.example.net"
@@ -33,12 +33,15 @@ class Newcomer:
         aws: which answers as AWS; it runs.
     """
 
-    def __init__(self, root: CleanRoot, directory: Path, aws: AwsEndpoint) -> None:
+    def __init__(self, root: CleanRoot, directory: Path, aws: Cloud) -> None:
         self.root, self.directory = root, directory
         self.password = secrets.token_urlsafe(16)
         self.typed: list[manual.Step] = []
         # What the machine does between two steps, and no command of the page: by a word of the step before.
-        self.after: dict[str, Callable[[], None]] = {"deploy/hermes.env": self._lead_to_aws}
+        self.after: dict[str, Callable[[], None]] = {
+            "cloudformation deploy": aws.complete,
+            "deploy/hermes.env": self._lead_to_aws,
+        }
         self.variables = ""
         self.authority = make_certificate(directory / "authority", "unused.pem", "unused.key")
         # On the same port as out here: SQS gives its queues' addresses out.
@@ -111,11 +114,14 @@ class Newcomer:
         return "\n".join(found)
 
     @contextmanager
-    def member(self) -> Iterator[subprocess.Popen[str]]:
-        """Do in a browser what the page says between its last two steps; the member listens when it is given out."""
-        process = self.root.start(
-            f"cd /root/hermes; exec /opt/hermes/.venv/bin/python -m tests.deploy.member {HOST} '{self.password}'"
-        )
+    def member(self, again: str = "") -> Iterator[subprocess.Popen[str]]:
+        """Do in a browser what the page says between its last two steps; the member listens when it is given out.
+
+        Args:
+            again: ``again``, where somebody has done it before.
+        """
+        who = f"{HOST} '{self.password}' {again}"
+        process = self.root.start(f"cd /root/hermes; exec /opt/hermes/.venv/bin/python -m tests.deploy.member {who}")
         try:
             yield process
         finally:

@@ -1,4 +1,6 @@
-"""docs/operations.md, Install: every command typed in its order into a clean root, until a member hears through TLS.
+"""docs/operations.md: every command of Install typed in its order into a clean root, until a member hears through TLS.
+
+Then what keeps it running: it is asked, restarted, upgraded, backed up and restored.
 
 In `make test` the root is this machine's own under an overlay: what the page gets from Debian and from a package index
 is here already, and there are stand-ins for what fetches it. `make operations` bootstraps a bare Debian, and nothing
@@ -26,8 +28,17 @@ from tests.documents import ROOT
 
 FEWER_THAN = 30
 INSTALL = [step for step in manual.steps() if step.section == "Install"]
+# What is typed in the days after it: asked, restarted, upgraded, backed up and restored. Left out is what there is none
+# of here: systemd's journal, a stack that can be deployed a second time, a Redis whose configuration is a file.
+AFTERWARDS = [
+    step
+    for step in manual.steps()
+    if step.section in ("Health", "Restart", "Upgrade", "Back up and restore")
+    and not any(words in step.command for words in ("journalctl", "cloudformation deploy", "redis-cli"))
+]
 TOUCHED = ("/opt/hermes", "/etc/hermes", "/var/lib/hermes", "/etc/nginx/conf.d/hermes.conf", "/etc/letsencrypt")
 PROGRAMS = ("unshare", "nsenter", "git", "nginx", "openssl", "curl", "adduser", "setpriv", "update-ca-certificates")
+PROGRAMS += ("sqlite3", "tar")
 FULL_PROGRAMS = ("debootstrap", "unshare", "nsenter", "git", "openssl")
 FULL = os.environ.get("OPERATIONS") == "debian"
 SECONDS = 1200 if FULL else 240  # of the first a mirror takes what it likes
@@ -109,6 +120,28 @@ def test_a_newcomer_comes_from_a_bare_host_to_a_toast_through_tls_in_under_thirt
         assert re.search(r"^Uid:\t(?!0\t)", root.path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE), (
             "not root"
         )
+    the_days_after(newcomer, toast)
     plain = root.run(f"curl --silent --output /dev/null --write-out '%{{http_code}} %{{redirect_url}}' http://{HOST}/")
     assert plain.stdout == f"301 https://{HOST}/"
     assert {path: Path(path).exists() for path in TOUCHED} == before, "nothing of it is on the machine itself"
+
+
+def the_days_after(newcomer: Newcomer, toast: manual.Step) -> None:
+    """Type what keeps a service running; in the end it is as it was, and a toast still comes."""
+    ready = INSTALL[-2]
+    release = (
+        "cd /root/hermes && echo 0.2 > RELEASE && git add RELEASE && git -c user.name=t -c user.email=t commit -qm 0.2"
+    )
+    assert newcomer.root.run(release).returncode == 0
+    settings = newcomer.root.path("/etc/hermes/hermes.env")
+    for step in AFTERWARDS:
+        newcomer.type(step)
+        if "tar -C /etc -czf" in step.command:
+            settings.unlink()  # what restoring brings back
+    assert newcomer.root.path("/opt/hermes/RELEASE").exists()
+    assert settings.exists()
+    assert '"ready"' in newcomer.type(ready)
+    with newcomer.member("again") as member:
+        heard_by(member, "told hermes.hello")
+        newcomer.type(toast)
+        assert heard_by(member, "heard")[-1] == 'heard {"type": "success", "data": "Hermes is up"}'

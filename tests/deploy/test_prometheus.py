@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,13 @@ import pytest
 from hermes_site.children import ChildProcess
 from hermes_site.engines import HOST, free_port
 from tests.deploy import manual
+from tests.deploy.alerts import ALERTS, METRICS, RULES, promtool
 from tests.deploy.conftest import need
 from tests.deploy.deployment import Deployment
 from tests.documents import ROOT, names, read, rows, section
 from tests.waiting import wait_until
 
-FOLDER = ROOT / "deploy/prometheus"
-RULES, PLAYED = "deploy/prometheus/hermes.rules.yml", "tests/deploy/hermes.rules.test.yml"
-ALERTS = re.findall(r"- alert: (\w+)", read(RULES))
-
-
-def promtool(*arguments: str, folder: Path = FOLDER) -> subprocess.CompletedProcess[str]:
-    """Run Prometheus's own tool."""
-    need("promtool")
-    return subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True)
+PLAYED = "tests/deploy/hermes.rules.test.yml"
 
 
 def test_prometheus_takes_the_rules_and_the_configuration() -> None:
@@ -50,9 +42,7 @@ def test_an_alert_has_a_fault_that_is_played_and_is_not_yet_there_before_it(aler
 
 def test_the_healthy_hour_has_every_metric_that_an_alert_looks_at() -> None:
     healthy = read(PLAYED).partition("promql_expr_test")[0]
-    rules = re.findall(r"expr: (.*?)\n        \w+:", read(RULES), flags=re.DOTALL)
-    wanted = {name for rule in rules for name in re.findall(r"\b(?:up|(?:hermes|process)_\w+)(?=[ {\[)]|$)", rule)}
-    assert wanted == set(re.findall(r"series: '(\w+){", healthy))
+    assert set(METRICS) == set(re.findall(r"series: '(\w+){", healthy))
 
 
 @pytest.mark.parametrize("alert", ALERTS)

@@ -58,6 +58,18 @@ def test_a_secret_that_has_leaked_is_replaced_and_none_is_accepted_beside_it(
     assert (secrets / "jwt-secret-2").read_text(encoding="utf-8") == ""
 
 
+def test_a_rotation_ends_with_the_old_secret_taken_out(host: Callable[..., str], tmp_path: Path) -> None:
+    secrets = tmp_path / "etc/hermes/secrets"
+    for name in ("jwt-secret", "jwt-secret-2"):
+        (secrets / name).write_text(f"{name}\n", encoding="utf-8")
+    words = ": > /etc/hermes/secrets/jwt-secret-2 && systemctl reload hermes-web"
+    command, _, reload = manual.command("Rotate keys", words).rpartition(" && ")
+    assert reload == "systemctl reload hermes-web"
+    host(command)
+    assert (secrets / "jwt-secret").read_text(encoding="utf-8") == "jwt-secret\n"
+    assert (secrets / "jwt-secret-2").read_text(encoding="utf-8") == ""
+
+
 def test_what_was_backed_up_is_there_again_after_restoring(host: Callable[..., str], tmp_path: Path) -> None:
     need("sqlite3")
     database, kept = tmp_path / "var/lib/hermes/hermes.sqlite3", tmp_path / "etc/hermes/hermes.env"

@@ -95,6 +95,25 @@ async def test_a_rolling_restart_under_load_loses_nothing(hermes: Hermes) -> Non
         server.kill()
 
 
+async def test_a_stop_amid_a_rolling_restart_does_not_wait_for_the_rest_of_it(hermes: Hermes) -> None:
+    """Else whoever stops it, as systemd does after 45 s, would lose patience and kill it with its connections."""
+    port = free_port()
+    arguments = ("serve", "--host", HOST, "--port", str(port), "--workers", "2", "--drain-seconds", "1")
+    server = hermes.child("stopped-amid", *arguments, port=port).start()
+    hermes.processes["stopped-amid"] = server
+    try:
+        url = f"http://{HOST}:{port}"
+        await asyncio.to_thread(server.wait_until_ready, lambda: hermes.is_alive(url), START_DEADLINE)
+        before = children_of(server.pid)
+        os.kill(server.pid, signal.SIGHUP)
+        await eventually(lambda: children_of(server.pid) - before, 30, "the first successor is being started")
+        assert await asyncio.to_thread(server.stop, 20) == 0
+        assert "The server has stopped." in server.log_text()
+        assert server.log_text().count("Started server process") <= 3, "the second worker got no successor"
+    finally:
+        server.kill()
+
+
 def children_of(pid: int) -> set[int]:
     """Return the processes that this one has started to serve."""
     workers = set()

@@ -92,6 +92,20 @@ async def test_while_redis_is_down_appends_are_retried_and_what_is_given_back_is
     assert rise("messages_total", "appended") == rise("in_hand") == 0
 
 
+async def test_while_redis_is_down_retries_rise_on_when_nothing_is_in_hand_any_more(
+    make_scene: Callable[..., Scene], rise: Rise, settings: Any
+) -> None:
+    """An alert that watches them would fall silent in the first minutes of an outage."""
+    settings.HERMES_VISIBILITY_SECONDS = 1
+    scene = make_scene(pollers=1)
+    async with scene.running():
+        scene.valkey.stop()
+        scene.sqs.send(scene.stage, "acme", "hello")
+        await eventually(lambda: rise("messages_total", "given_back") > 0, 30)
+        before = rise("retries_total", "append")
+        await eventually(lambda: rise("retries_total", "append") > before, 30)
+
+
 async def test_an_sqs_that_does_not_answer_is_a_retry(
     scene: Scene, rise: Rise, monkeypatch: pytest.MonkeyPatch
 ) -> None:

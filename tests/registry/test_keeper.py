@@ -242,6 +242,17 @@ def oldest() -> float:
     return sample.value
 
 
+async def test_who_leaves_in_an_outage_waits_from_that_moment_on_though_no_turn_comes_to_it(
+    keep: Make, join: Join
+) -> None:
+    """The heartbeat fails first, and what waits is not looked at."""
+    keeper = keep(Scripted(failing={"renew"}))
+    keeper.add(Life(join(), closed_at=datetime.now(UTC)))
+    with pytest.raises(ConnectionError):
+        await keeper.turn()
+    assert oldest() > 0
+
+
 async def test_for_how_long_one_has_waited_grows_in_an_outage_and_is_nothing_after_it(keep: Make, join: Join) -> None:
     store = Scripted(failing={"write"})
     keeper = keep(store)
