@@ -127,7 +127,7 @@ class AwsChaos:
             self._bite(service, "half_failing")
         if "expired_receipts" in modes and action == "DeleteMessageBatch" and self._rng.random() < 0.5:
             self._bite(service, "expired_receipts")
-            failed = _failed(request["Entries"], "ReceiptHandleIsInvalid") + kept.get("Failed", [])
+            failed = _failed(request.get("Entries", []), "ReceiptHandleIsInvalid") + kept.get("Failed", [])
             return 200, {"Successful": [], "Failed": failed}
         if kept and not request.get("Entries", request.get("RequestItems")):
             status, answer = 200, {}
