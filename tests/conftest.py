@@ -159,8 +159,9 @@ def _on_postgres() -> bool:
 
 
 def chromium() -> str | None:
-    """Return the path of the machine's Chromium, or None."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    """Return the path of the machine's Chromium, or None; the first of these costs half of the others' time."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 class Aws:
