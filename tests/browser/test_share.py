@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 from tests.browser.tabs import history, open_tab, wait_for_seen, written
-from tests.conftest import chromium
+from tests.conftest import whole_chromium
 from tests.processes import Hermes
 from tests.waiting import wait_until
 
@@ -225,7 +225,7 @@ def test_tabs_that_follow_send_and_ask_through_the_one_that_leads(profile: Brows
 def test_a_tab_in_the_back_forward_cache_lets_another_lead_and_catches_up(browser: Browser, own_hermes: Hermes) -> None:
     # Playwright does without that cache unless told.
     caching = browser.browser_type.launch(
-        executable_path=chromium(),
+        executable_path=whole_chromium(),
         args=["--no-sandbox", "--disable-dev-shm-usage"],
         ignore_default_args=["--disable-back-forward-cache"],
     )
