@@ -42,7 +42,7 @@ types: .venv/.installed-dev ## types (mypy --strict)
 test-python: .venv/.installed-dev node_modules/.installed ## Python and browser tests with coverage
 	@sh .ci/chromium
 	@$(BIN)/coverage erase
-	@# Two halves at once, each with engines of its own: most of the time either of them waits for processes of its own.
+	@# Three groups at once, each with engines of its own: much of the time each of them waits for processes of its own.
 	@# Coverage is measured where tests call code: it takes a third of a process's time, and browsers want theirs.
 	@mkdir -p var
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF) >var/test-processes.log 2>&1 & processes=$$!; \

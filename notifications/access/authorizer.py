@@ -218,7 +218,7 @@ class Authorizer:
         token_hash = row.token_hash or ""
         tag = tag_of(stage, token_hash)
         if (matching := standing.matching.get(tag)) is not None:
-            self._verdicts.note(matching, token_hash, claims.expires_at)
+            self._verdicts.note(matching, token_hash)
             return
         # While a passcode is rotated, the row may be older or newer than the token: it holds one hash, and the member's
         # sessions have tokens of both ages. Either is good that an accepted passcode has made.

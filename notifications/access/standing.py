@@ -25,7 +25,8 @@ from notifications.access.recall import Batches
 from notifications.access.token_store import Row
 from notifications.conf import Stage
 from notifications.exceptions import Unavailable
-from notifications.stream.redis_client import async_client, sync_client
+from notifications.stream.pace import shared_client
+from notifications.stream.redis_client import async_client
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,6 @@ class Issued:
 
     def __init__(self) -> None:
         self._quiet_until = float("-inf")
-        self._client = functools.cache(lambda url: sync_client(ANSWER_SECONDS))
 
     def share(
         self, stage: Stage, user: str, room_id: str, row: Row, digest: str, *, read_at: float, expires_at: int
@@ -180,7 +180,7 @@ class Issued:
             _of_verdict(stage, user, room_id, digest, tag, expires_at),
         ]
         try:
-            pipeline = self._client(settings.REDIS_URL).pipeline(transaction=False)
+            pipeline = shared_client().pipeline(transaction=False)
             for name, value, milliseconds in filter(None, facts):
                 pipeline.set(name, value, px=milliseconds)
             pipeline.execute()

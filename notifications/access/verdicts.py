@@ -47,9 +47,10 @@ class Verdicts:
         """Return whether one of some digests was held against a hash before, or there is no hash."""
         return token_hash is None or any(self._known.get((digest, token_hash)) is not None for digest in digests)
 
-    def note(self, digest: str, token_hash: str, expires_at: int) -> None:
-        """Remember that a digest matches a hash, which another process has found, and tells until ``expires_at``."""
-        self._known.put((digest, token_hash), expires_at)
+    def note(self, digest: str, token_hash: str) -> None:
+        """Remember that a digest matches a hash, which another process has found and tells, nobody knows until when."""
+        if self._known.get((digest, token_hash)) is None:
+            self._known.put((digest, token_hash), 0)
 
     async def holds(self, digest: str, token_hash: str, expires_at: int) -> tuple[bool, bool]:
         """Return whether a digest matches a hash, and whether the other processes must be told so.

@@ -103,7 +103,6 @@ class Keeper:
 
     def add(self, life: Life) -> None:
         """Remember what is to be written. Never blocks, never raises."""
-        # Not only in `_flush`, which an outage keeps from being reached: the heartbeat fails before it.
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
         self._pending.add(life)
@@ -187,8 +186,6 @@ class Keeper:
 
     async def _flush(self) -> None:
         begun = time.monotonic()
-        if self._waiting_since is None and len(self._pending):
-            self._waiting_since = begun
         lives = self._pending.take(FLUSH_LIVES)
         is_all = not len(self._pending)
         if lives:
@@ -210,7 +207,7 @@ class Keeper:
         for connection_id in missing:
             record = self._live.get(connection_id)
             if record is not None:
-                self._pending.add(Life(record))
+                self.add(Life(record))
         self._reconcile_at = time.monotonic() + RECONCILE_SECONDS
 
     async def _call(self, work: Callable[..., R], *args: object) -> R:

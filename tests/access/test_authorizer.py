@@ -224,27 +224,33 @@ async def test_what_others_have_read_is_judged_like_a_row_of_our_own(
     assert len(reads) == 2
 
 
-async def test_a_row_that_ended_is_read_and_its_verdict_need_not_be_computed(
-    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
-) -> None:
+@pytest.fixture
+async def verdict(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token
+) -> tuple[redis.asyncio.Redis, str]:
+    """Of Alice only the verdict is shared, until her token of 100 s ends: return where, and its key."""
     put_row(ALICE)
     first = make_authorizer()
-    await first.authorize(stage, make_token())
+    await first.authorize(stage, make_token(ttl=100))
     cache = await shared(first, 2)
     await cache.delete(*await cache.keys("*:row:*"))
+    (key,) = await cache.keys("*:verdict:*")
+    return cache, key
+
+
+@pytest.mark.usefixtures("verdict")
+async def test_a_row_that_ended_is_read_and_its_verdict_need_not_be_computed(
+    make_authorizer: Callable[[], Authorizer], stage: Stage, make_token: Token, count: Count
+) -> None:
     hashes, reads = count(token_store, "matches"), count(token_store, "read_many")
     await make_authorizer().authorize(stage, make_token())
     assert (len(hashes), len(reads)) == (0, 1)
 
 
+@pytest.mark.usefixtures("verdict")
 async def test_who_comes_again_where_the_row_is_remembered_costs_no_hash_whoever_computed_it(
-    make_authorizer: Callable[[], Authorizer], stage: Stage, put_row: PutRow, make_token: Token, count: Count
+    make_authorizer: Callable[[], Authorizer], stage: Stage, make_token: Token, count: Count
 ) -> None:
-    put_row(ALICE)
-    first = make_authorizer()
-    await first.authorize(stage, make_token())
-    cache = await shared(first, 2)
-    await cache.delete(*await cache.keys("*:row:*"))
     second, third = make_authorizer(), make_authorizer()
     await second.authorize(stage, make_token())  # reads the row, and was told the verdict
     await third.reread(stage, [(str(ALICE), "acme")])  # as the sweep does, which wants no verdict
@@ -254,13 +260,12 @@ async def test_who_comes_again_where_the_row_is_remembered_costs_no_hash_whoever
     assert hashes == []
 
 
-async def test_a_later_token_prolongs_what_the_others_know(
-    authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token
+async def test_a_later_token_prolongs_what_the_others_know_also_where_it_was_another_that_told(
+    authorizer: Authorizer, stage: Stage, make_token: Token, verdict: tuple[redis.asyncio.Redis, str]
 ) -> None:
-    put_row(ALICE)
+    cache, key = verdict
     await authorizer.authorize(stage, make_token(ttl=100))
-    cache = await shared(authorizer, 2)
-    (key,) = await cache.keys("*:verdict:*")
+    assert await cache.ttl(key) <= 100
     await authorizer.authorize(stage, make_token(ttl=600))
 
     async def is_prolonged() -> bool:

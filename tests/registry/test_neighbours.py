@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -51,6 +52,14 @@ def live() -> Iterator[Live]:
         process.communicate()
 
 
+def assert_none_ends(neighbours: Neighbours, name: str) -> None:
+    """Look on for longer than what is under way may take."""
+    pause, until = threading.Event(), time.monotonic() + IN_FLIGHT_SECONDS * 1.5
+    while time.monotonic() < until:
+        assert neighbours.ended([name]) == set()
+        pause.wait(0.05)
+
+
 def server_id() -> str:
     """Return a name that no other test, and no other run, gives to anybody."""
     return uuid.uuid4().hex
@@ -70,18 +79,14 @@ def test_who_was_here_and_is_no_more_has_ended(live: Live, end: signal.Signals) 
 
 def test_nothing_is_known_of_who_was_never_seen_here() -> None:
     neighbours, name = Neighbours(), server_id()
-    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
-    while time.monotonic() < until:
-        assert neighbours.ended([name]) == set()
+    assert_none_ends(neighbours, name)
 
 
 def test_who_is_suspended_lives(live: Live) -> None:
     process, neighbours = live(name := server_id()), Neighbours()
     neighbours.ended([name])
     process.send_signal(signal.SIGSTOP)
-    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
-    while time.monotonic() < until:
-        assert neighbours.ended([name]) == set()
+    assert_none_ends(neighbours, name)
 
 
 def test_who_comes_back_under_its_name_lives() -> None:
@@ -91,9 +96,7 @@ def test_who_comes_back_under_its_name_lives() -> None:
     presence.give_up()
     assert neighbours.ended([name]) == set()
     presence.hold()
-    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
-    while time.monotonic() < until:
-        assert neighbours.ended([name]) == set()
+    assert_none_ends(neighbours, name)
     presence.give_up()
 
 
@@ -106,9 +109,7 @@ def test_a_name_that_is_taken_is_told_and_its_holder_lives_on(caplog: pytest.Log
     assert "not told that this one lives" in caplog.text
     second.give_up()
     neighbours = Neighbours()
-    until = time.monotonic() + IN_FLIGHT_SECONDS * 1.5
-    while time.monotonic() < until:
-        assert neighbours.ended([name]) == set()
+    assert_none_ends(neighbours, name)
     first.give_up()
 
 
