@@ -21,6 +21,10 @@ from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, 
 # SQLite takes 999 parameters in a statement on hosts with an older library.
 SLICE = 500
 COUNTS = ["frames_sent", "bytes_sent", "bytes_waiting"]
+_NOTE = (
+    f"UPDATE {Connection._meta.db_table} SET {', '.join(f'{name} = %s' for name in COUNTS)} "  # noqa: S608  our own names
+    "WHERE connection_id = %s"
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,14 +141,17 @@ class Rows:
 
     def _note(self, known: Mapping[str, ConnectionRecord]) -> None:
         """Write what connections that have a row were sent until now."""
-        rows = []
-        for record in known.values():
-            source = self._sources.get(record.connection_id)
+        sent = []
+        for connection_id in known:
+            source = self._sources.get(connection_id)
             if source is not None:
-                rows.append(self._row(Life(record, traffic=source.traffic())))
-        Connection.objects.bulk_create(
-            rows, batch_size=SLICE, update_conflicts=True, unique_fields=["connection_id"], update_fields=COUNTS
-        )
+                traffic = source.traffic()
+                sent.append((traffic.frames, traffic.size, traffic.waiting, connection_id))
+        # Of everybody, once a minute; the ORM's bulk_create takes fifteen times as long.
+        with connection.cursor() as cursor:
+            for start in range(0, len(sent), SLICE):
+                with transaction.atomic():
+                    cursor.executemany(_NOTE, sent[start : start + SLICE])
 
     @_in_database
     def reap(self, now: float, unbroken: float) -> int:

@@ -117,7 +117,17 @@ class RawOutbound:
         on_cut: called with the close code when the reader is cut off.
     """
 
-    __slots__ = ("_frames", "_max_bytes", "_on_cut", "_socket", "_stalled_since", "_taken", "_waiting", "_written")
+    __slots__ = (
+        "_clear_at",
+        "_frames",
+        "_max_bytes",
+        "_on_cut",
+        "_socket",
+        "_stalled_since",
+        "_taken",
+        "_waiting",
+        "_written",
+    )
 
     def __init__(self, socket: RawSocket, on_cut: Callable[[int], None]) -> None:
         self._socket = socket
@@ -127,6 +137,7 @@ class RawOutbound:
         self._frames = 0
         self._waiting = 0  # when last looked, once a second: to ask the socket is for its loop alone
         self._taken = 0
+        self._clear_at = 0  # what was written when last nothing waited: until there is more, nothing can
         self._stalled_since: float | None = None
 
     def write(self, batch: Batch) -> None:
@@ -154,10 +165,12 @@ class RawOutbound:
 
     def check_progress(self, now: float) -> None:
         """See `Outbound.check_progress`."""
+        if self._written == self._clear_at:
+            return
         waiting = self._waiting = self._socket.buffered()
         taken = self._written - waiting
         if not waiting:
-            self._taken, self._stalled_since = 0, None
+            self._taken, self._stalled_since, self._clear_at = 0, None, self._written
         elif taken > self._taken:
             self._taken, self._stalled_since = taken, None
         elif self._stalled_since is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
-from notifications.sockets.connection import Connection
+from notifications.sockets.connection import END_JITTER, EXPIRING_SECONDS, Connection
 
 TURN_SECONDS = 1.0  # in which every connection is looked at
 SPOKES = 20  # parts of a turn; also how finely the ends of tokens are kept
@@ -50,13 +50,15 @@ class Wheel:
     def _look(self, spoke: set[Connection], ending: set[Connection], second: int) -> set[Connection]:
         """Look at a spoke's connections, and at all whose tokens end before their next turn; return the latter."""
         now, loop_now = time.time(), asyncio.get_running_loop().time()
-        for connection in ending:
-            connection.keep_time(now)
         connections = list(spoke)
         for connection in connections:
             connection.outbound.check_progress(loop_now)
+        # What follows is for few of them: a call for each would cost more than all that is done for the others.
+        ends_soon = now + EXPIRING_SECONDS + END_JITTER + 2 * TURN_SECONDS
+        ending.update([each for each in connections if each.ends_at < ends_soon])
+        for connection in ending:
             connection.keep_time(now)
         interval = settings.HERMES_PING_SECONDS
         self._ping([each for each in connections if hash(each) // SPOKES % interval == second % interval])
         soon = now + 2 * TURN_SECONDS  # a turn takes longer where others keep the loop
-        return {each for each in (*ending, *connections) if now < each.ends_at < soon}
+        return {each for each in ending if now < each.ends_at < soon}

@@ -76,6 +76,26 @@ def test_what_was_sent_is_counted_and_what_waits_is_what_was_seen_at_the_last_lo
     assert outbound.traffic() == Traffic(2, sent, 0)
 
 
+def test_who_has_taken_everything_is_not_asked_again_until_something_is_written() -> None:
+    outbound, transport, _ = raw()
+    asked: list[float] = []
+
+    def buffered() -> int:
+        asked.append(now)
+        return transport.waiting
+
+    transport.buffered = buffered  # type: ignore[method-assign]
+    outbound.ping()
+    for now in (1.0, 2.0, 3.0):  # it takes the ping after the first look
+        outbound.check_progress(now)
+        transport.read(len(PING_FRAME))
+    assert asked == [1.0, 2.0]
+    outbound.ping()
+    now = 4.0
+    outbound.check_progress(now)
+    assert asked == [1.0, 2.0, 4.0]
+
+
 def test_a_reader_more_than_a_mebibyte_behind_is_cut(settings: Any) -> None:
     outbound, transport, cuts = raw()
     big = Batch([b"x" * 300_000])
