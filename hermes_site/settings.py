@@ -220,6 +220,7 @@ HERMES_PUBLIC_URL = env.url("HERMES_PUBLIC_URL", "", ("ws", "wss"))
 HERMES_LEASE_SECONDS = env.integer("HERMES_LEASE_SECONDS", 30, minimum=3, maximum=300)
 HERMES_AUDIT_DAYS = env.integer("HERMES_AUDIT_DAYS", 90, minimum=1)
 HERMES_CLOSED_ROWS_DAYS = env.integer("HERMES_CLOSED_ROWS_DAYS", 30, minimum=1)
+HERMES_CLOSED_PENDING = env.integer("HERMES_CLOSED_PENDING", 200_000, minimum=100)
 
 # ── Health and the admin ─────────────────────────────────────────────────────────────────────────────────────────────
 HERMES_METRICS_TOKEN = env.text("HERMES_METRICS_TOKEN")

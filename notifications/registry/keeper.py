@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+from django.conf import settings
 from prometheus_client import Counter, Gauge
 
 from notifications.registry.records import BEATS, ConnectionRecord, Life, Listening, Pending, full_jitter
@@ -80,7 +81,7 @@ class Keeper:
         self._store = store
         self._live = live
         self._lease = lease_seconds
-        self._pending = Pending()
+        self._pending = Pending(settings.HERMES_CLOSED_PENDING)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"hermes-registry-{store.name}")
         self._wake = asyncio.Event()
         self._renew_at = self._reconcile_at = 0.0

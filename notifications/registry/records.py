@@ -9,9 +9,6 @@ from datetime import datetime
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-# A closed connection that nobody wrote down costs about 700 bytes: an outage may cost 140 MB of memory, not more.
-CLOSED_CAP = 200_000
-
 # A server beats and looks at the others every tenth of a lease, and calls dead who has been silent for four tenths: the
 # last beat is seen a tenth later, silence is proven four tenths after that, and dealt with at the next look. That is
 # 6/10; what is left is for the calls, and for a look that comes late. A server that lives may be late by three beats.
@@ -86,10 +83,10 @@ class Pending:
     Open ones are bounded by the sockets of the process; of the closed ones the oldest are dropped beyond a cap.
 
     Args:
-        closed_cap: how many closed connections may wait.
+        closed_cap: how many closed connections may wait; about 700 bytes each.
     """
 
-    def __init__(self, closed_cap: int = CLOSED_CAP) -> None:
+    def __init__(self, closed_cap: int) -> None:
         self._closed_cap = closed_cap
         self._open: dict[str, Life] = {}
         self._closed: dict[str, Life] = {}

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from notifications.registry.records import Life, Listening, Pending, Watch, full_jitter
 from tests.registry.conftest import Join
 
+CAP = 1_000  # more than any of these tests closes
+
 
 def ended(life: Life) -> Life:
     return Life(life.record, datetime.now(UTC), 1000)
 
 
 def test_a_connection_that_opens_and_closes_between_two_flushes_is_written_once(join: Join) -> None:
-    pending, alice = Pending(), Life(join())
+    pending, alice = Pending(CAP), Life(join())
     pending.add(alice)
     pending.add(ended(alice))
     assert [life.code for life in pending.take(10)] == [1000]
@@ -21,7 +23,7 @@ def test_a_connection_that_opens_and_closes_between_two_flushes_is_written_once(
 
 
 def test_what_could_not_be_written_does_not_replace_something_newer(join: Join) -> None:
-    pending, alice, bob = Pending(), Life(join()), Life(join("bob"))
+    pending, alice, bob = Pending(CAP), Life(join()), Life(join("bob"))
     pending.add(alice)
     pending.add(bob)
     taken = pending.take(10)
@@ -31,7 +33,7 @@ def test_what_could_not_be_written_does_not_replace_something_newer(join: Join) 
 
 
 def test_a_closed_connection_that_is_open_after_all_waits_as_open(join: Join) -> None:
-    pending, alice = Pending(), Life(join())
+    pending, alice = Pending(CAP), Life(join())
     pending.add(ended(alice))
     pending.add(alice)
     assert list(pending.closed_ids) == []
@@ -48,7 +50,7 @@ def test_a_long_outage_drops_the_oldest_closed_connections_and_counts_them(join:
 
 
 def test_neither_joins_nor_leaves_keep_the_other_from_being_written(join: Join) -> None:
-    pending = Pending()
+    pending = Pending(CAP)
     for _ in range(10):
         pending.add(Life(join()))
         pending.add(ended(Life(join())))
@@ -58,7 +60,7 @@ def test_neither_joins_nor_leaves_keep_the_other_from_being_written(join: Join) 
 
 
 def test_a_batch_is_full_when_there_are_only_joins_or_only_leaves(join: Join) -> None:
-    pending = Pending()
+    pending = Pending(CAP)
     for _ in range(10):
         pending.add(Life(join()))
     assert len(pending.take(8)) == 8
