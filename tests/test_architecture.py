@@ -73,11 +73,9 @@ def test_a_module_is_small_and_says_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "owners"),
     [
-        ('session.client("sqs"', {"intake/wire.py"}),
-        (
-            'boto3.session.Session(region_name=region).client(\n        "dynamodb"',
-            {"access/token_store.py", "registry/tables.py"},
-        ),
+        ('connect("sqs"', {"intake/sqs.py"}),
+        ('connect("dynamodb"', {"access/token_store.py", "registry/tables.py"}),
+        ("import boto3", {"wire.py"}),
         (".group_send(", {"stream/publish.py"}),
         ("Retry(", {"stream/redis_client.py"}),
     ],

@@ -15,8 +15,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
@@ -24,6 +22,7 @@ from notifications.access.tokens import REVOKED_PREFIX
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.shape import Table
+from notifications.wire import Wire, connect
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -94,7 +93,7 @@ def _read_some(stage: Stage, members: list[tuple[str, str]]) -> dict[tuple[str, 
     items: list[Any] = []
     for _ in range(4):  # unprocessed keys are throttling; the authorizer answers 4113 rather than wait for long
         try:
-            answer = _client().batch_get_item(RequestItems=request)
+            answer = _ask("BatchGetItem", RequestItems=request)
         except (BotoCoreError, ClientError) as error:
             raise _unavailable(stage, error) from error
         items += answer["Responses"].get(stage.tokens_table, [])
@@ -258,23 +257,19 @@ def _unavailable(stage: Stage, error: Exception) -> StoreUnavailable:
 
 
 def _client() -> DynamoDBClient:
+    return _clients()[0]
+
+
+def _ask(operation: str, **arguments: Any) -> dict[str, Any]:
+    """Make the call that is made all day."""
+    return _clients()[1].call(operation, **arguments)
+
+
+def _clients() -> tuple[DynamoDBClient, Wire]:
     with _MAKING:  # half a second of CPU, for one of those who come at once
-        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+        return _clients_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
 
 
 @functools.cache
-def _client_for(endpoint: str | None, region: str) -> DynamoDBClient:
-    """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
-    return boto3.session.Session(region_name=region).client(
-        "dynamodb",
-        endpoint_url=endpoint,
-        config=Config(
-            connect_timeout=2,
-            read_timeout=3,
-            retries={"max_attempts": 2, "mode": "standard"},
-            max_pool_connections=8,
-            # Our own requests need no checking, and it costs as much as sending them: a thousand joins read rows while
-            # the event loop waits for the same core.
-            parameter_validation=False,
-        ),
-    )
+def _clients_for(endpoint: str | None, region: str) -> tuple[DynamoDBClient, Wire]:
+    return connect("dynamodb", endpoint=endpoint, region=region, answer_seconds=3, pool=8)

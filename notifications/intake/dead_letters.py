@@ -26,7 +26,7 @@ from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.letter import Done, Letter, Look, Outcome, Row, open_letter, successor
 from notifications.intake.queue import BATCH, Queue
 from notifications.intake.received import Received, own_attributes
-from notifications.intake.wire import clients
+from notifications.intake.sqs import clients
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Queue: Amazon SQS, a stage's queue and its dead letters; speaks through wire. Used by relay, dead_letters, examine.
+"""Queue: Amazon SQS, a stage's queue and its dead letters; speaks through sqs. Used by relay, dead_letters, examine.
 
 Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
 """
@@ -17,7 +17,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.received import Received, dead_letter_attributes
-from notifications.intake.wire import clients
+from notifications.intake.sqs import clients, with_bytes
 from notifications.stream import trace
 
 BATCH = 10  # SQS's limit for every batch call
@@ -62,7 +62,7 @@ class Queue:
                 MessageSystemAttributeNames=["MessageGroupId", "SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
-        return [Received.of(message) for message in answer.get("Messages", [])]
+        return [Received.of(message) for message in with_bytes(answer.get("Messages", []))]
 
     def delete(self, messages: Sequence[Received]) -> list[Received]:
         """Delete messages that are safely elsewhere.

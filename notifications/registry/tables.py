@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
@@ -20,6 +18,7 @@ from notifications.exceptions import StoreUnavailable
 from notifications.registry import items
 from notifications.registry.records import full_jitter
 from notifications.shape import Table
+from notifications.wire import Wire, connect
 
 # DynamoDB's own limits: requests in a BatchWriteItem, keys in a BatchGetItem.
 WRITES, READS = 25, 100
@@ -32,26 +31,32 @@ _MAKING = threading.Lock()
 
 
 @functools.cache
-def _client_for(endpoint: str | None, region: str) -> Any:
-    # Clients are thread-safe, sessions are not: a session of its own.
-    return boto3.session.Session(region_name=region).client(
-        "dynamodb",
-        endpoint_url=endpoint,
-        config=Config(
-            connect_timeout=2,
-            read_timeout=5,
-            retries={"max_attempts": 2, "mode": "standard"},
-            max_pool_connections=POOL,
-            # Our own requests need no checking, and it costs as much as sending them: a thousand joins are
-            # mirrored while the event loop waits for the same core.
-            parameter_validation=False,
-        ),
-    )
+def _clients_for(endpoint: str | None, region: str) -> tuple[Any, Wire]:
+    return connect("dynamodb", endpoint=endpoint, region=region, answer_seconds=5, pool=POOL)
+
+
+def _clients() -> tuple[Any, Wire]:
+    with _MAKING:  # half a second of CPU, for one of those who come at once
+        return _clients_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
 
 
 def _client() -> Any:
-    with _MAKING:  # half a second of CPU, for one of those who come at once
-        return _client_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION)
+    return _clients()[0]
+
+
+def _ask(operation: str, **arguments: Any) -> dict[str, Any]:
+    """Make a call of those that are made all day."""
+    return _clients()[1].call(operation, **arguments)
+
+
+def _pages(**query: Any) -> Iterator[items.Item]:
+    """Yield the items of all of a query's pages."""
+    while True:
+        page = _ask("Query", **query)
+        yield from page["Items"]
+        if not page.get("LastEvaluatedKey"):
+            return
+        query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
 def prepare() -> None:
@@ -181,7 +186,7 @@ def batch_write(requests: Sequence[tuple[str, dict[str, Any]]]) -> bool:
     for attempt in range(TRIES):
         if attempt:
             time.sleep(full_jitter(attempt, base=0.05, cap=0.5))
-        unprocessed = _client().batch_write_item(RequestItems=unprocessed)["UnprocessedItems"]
+        unprocessed = _ask("BatchWriteItem", RequestItems=unprocessed).get("UnprocessedItems", {})
         if not unprocessed:
             return True
     return False
@@ -197,9 +202,9 @@ def batch_get(table: str, ids: Sequence[str]) -> Iterator[items.Item]:
     for attempt in range(TRIES):
         if attempt:
             time.sleep(full_jitter(attempt, base=0.05, cap=0.5))
-        answer = _client().batch_get_item(RequestItems=unprocessed)
+        answer = _ask("BatchGetItem", RequestItems=unprocessed)
         yield from answer["Responses"].get(table, ())
-        unprocessed = answer["UnprocessedKeys"]
+        unprocessed = answer.get("UnprocessedKeys", {})
         if not unprocessed:
             return
     raise StoreUnavailable("DynamoDB: throttled")
@@ -207,37 +212,27 @@ def batch_get(table: str, ids: Sequence[str]) -> Iterator[items.Item]:
 
 def ids_of(table: str, server_id: str) -> Iterator[str]:
     """Yield the ids of a server's connections; from an index, which may be some seconds behind."""
-    pages = (
-        _client()
-        .get_paginator("query")
-        .paginate(
-            TableName=table,
-            IndexName=items.SERVER_INDEX,
-            KeyConditionExpression="server_id = :server",
-            ExpressionAttributeValues={":server": {"S": server_id}},
-            ProjectionExpression="connection_id",
-        )
+    found = _pages(
+        TableName=table,
+        IndexName=items.SERVER_INDEX,
+        KeyConditionExpression="server_id = :server",
+        ExpressionAttributeValues={":server": {"S": server_id}},
+        ProjectionExpression="connection_id",
     )
-    for page in pages:
-        for item in page["Items"]:
-            yield item["connection_id"]["S"]
+    for item in found:
+        yield item["connection_id"]["S"]
 
 
 def leases(table: str) -> Iterator[tuple[str, str]]:
     """Yield every lease in an audit table, consistently: the server and its beat."""
-    pages = (
-        _client()
-        .get_paginator("query")
-        .paginate(
-            TableName=table,
-            ConsistentRead=True,
-            KeyConditionExpression="room_id = :leases AND begins_with(opened, :prefix)",
-            ExpressionAttributeValues={":leases": {"S": items.LEASES}, ":prefix": {"S": items.LEASE_PREFIX}},
-        )
+    found = _pages(
+        TableName=table,
+        ConsistentRead=True,
+        KeyConditionExpression="room_id = :leases AND begins_with(opened, :prefix)",
+        ExpressionAttributeValues={":leases": {"S": items.LEASES}, ":prefix": {"S": items.LEASE_PREFIX}},
     )
-    for page in pages:
-        for item in page["Items"]:
-            yield item["opened"]["S"].removeprefix(items.LEASE_PREFIX), item["beat"]["S"]
+    for item in found:
+        yield item["opened"]["S"].removeprefix(items.LEASE_PREFIX), item["beat"]["S"]
 
 
 def put_lease(table: str, server_id: str, beat: str) -> None:

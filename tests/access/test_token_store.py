@@ -116,18 +116,17 @@ def test_keys_left_unread_are_asked_for_again_and_not_for_ever(
 ) -> None:
     """The endpoint never throttles, so its answers are cut: each hands back all but one of the keys asked for."""
     put_row(42)
-    real = token_store._client()
+    ask = token_store._ask
     asked: list[int] = []
 
-    class Throttled:
-        def batch_get_item(self, RequestItems: Any) -> Any:  # noqa: N803  boto3's
-            keys = RequestItems[stage.tokens_table]["Keys"]
-            asked.append(len(keys))
-            request = {stage.tokens_table: {"Keys": keys[:1], "ConsistentRead": True}}
-            rest = {stage.tokens_table: {"Keys": keys[1:], "ConsistentRead": True}} if keys[1:] else {}
-            return {**real.batch_get_item(RequestItems=request), "UnprocessedKeys": rest}
+    def throttled(operation: str, RequestItems: Any) -> Any:  # noqa: N803  AWS's
+        keys = RequestItems[stage.tokens_table]["Keys"]
+        asked.append(len(keys))
+        request = {stage.tokens_table: {"Keys": keys[:1], "ConsistentRead": True}}
+        rest = {stage.tokens_table: {"Keys": keys[1:], "ConsistentRead": True}} if keys[1:] else {}
+        return {**ask(operation, RequestItems=request), "UnprocessedKeys": rest}
 
-    monkeypatch.setattr(token_store, "_client", Throttled)
+    monkeypatch.setattr(token_store, "_ask", throttled)
     assert read(stage, "42", "acme").token_hash is not None
     assert asked == [2, 1]
     with pytest.raises(StoreUnavailable, match="throttling"):

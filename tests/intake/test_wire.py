@@ -1,4 +1,4 @@
-"""The relay's own way of asking SQS says what boto3 says: over TLS, over connections that ended, and when refused."""
+"""Our own way of asking AWS says what boto3 says: over TLS, over connections that ended, and when refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from notifications.conf import Stage
 from notifications.intake.queue import Queue
-from notifications.intake.wire import Wire
+from notifications.wire import Wire, connect
+from tests.conftest import Aws
 from tests.intake.conftest import Sqs
 
 Make = Callable[..., Wire]
@@ -51,10 +52,13 @@ class Front:
         port: of SQS.
         context: of the certificate.
         ends: whether each connection ends after one exchange, as a balancer's does that has been idle.
+        failures: how many requests are answered with 500.
     """
 
-    def __init__(self, port: int, context: ssl.SSLContext | None = None, *, ends: bool = False) -> None:
-        self._to, self._context, self._ends = port, context, ends
+    def __init__(
+        self, port: int, context: ssl.SSLContext | None = None, *, ends: bool = False, failures: int = 0
+    ) -> None:
+        self._to, self._context, self._ends, self._failures = port, context, ends, failures
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
@@ -79,6 +83,10 @@ class Front:
         with closing(socket.create_connection(("127.0.0.1", self._to))) as sqs:
             sqs.settimeout(2)
             while request := _whole(connection):
+                if self._failures:
+                    self._failures -= 1
+                    connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n{}")
+                    continue
                 sqs.sendall(request)
                 connection.sendall(_whole(sqs))
                 if self._ends:
@@ -133,6 +141,30 @@ def test_a_refusal_is_called_what_boto3_calls_it(make: Make, queues: Sqs) -> Non
         make().call("ReceiveMessage", **arguments)
     assert ours.value.response["Error"] == theirs.value.response["Error"]
     assert type(ours.value).__name__ == type(theirs.value).__name__ == "QueueDoesNotExist"
+
+
+def test_a_failure_of_the_service_is_asked_again_once(make: Make, queues: Sqs, stage: Stage) -> None:
+    with closing(Front(queues.engine.port, failures=1)) as front:
+        assert ask(make(f"http://127.0.0.1:{front.port}"), stage) == stage.queue_name
+    with closing(Front(queues.engine.port, failures=2)) as front, pytest.raises(ClientError) as failure:
+        ask(make(f"http://127.0.0.1:{front.port}"), stage)
+    assert failure.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+
+
+def test_dynamodb_is_asked_in_its_own_words_and_says_what_boto3_says(aws: Aws, stage: Stage) -> None:
+    theirs, ours = connect("dynamodb", endpoint=aws.url, region="eu-west-1", answer_seconds=5, pool=1)
+    item = {"user_id": {"S": "alice"}, "room_id": {"S": "acme"}, "not_before": {"N": "7"}}
+    assert not ours.call("BatchWriteItem", RequestItems={stage.tokens_table: [{"PutRequest": {"Item": item}}]}).get(
+        "UnprocessedItems"
+    )
+    keys = {stage.tokens_table: {"Keys": [{name: item[name] for name in ("user_id", "room_id")}]}}
+    assert (
+        ours.call("BatchGetItem", RequestItems=keys)["Responses"]
+        == theirs.batch_get_item(RequestItems=keys)["Responses"]
+        == {stage.tokens_table: [item]}
+    )
+    with pytest.raises(theirs.exceptions.ResourceNotFoundException):
+        ours.call("BatchGetItem", RequestItems={"nothing": keys[stage.tokens_table]})
 
 
 def test_who_does_not_listen_and_who_does_not_answer_are_told_apart(make: Make, nowhere: str, stage: Stage) -> None:

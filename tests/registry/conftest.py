@@ -71,7 +71,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsEndpoint]:
     with AwsEndpoint(tmp_path_factory.mktemp("aws")) as engine, override_settings(AWS_ENDPOINT_URL=engine.url):
         yield engine
         tables._client().close()
-        tables._client_for.cache_clear()
+        tables._clients_for.cache_clear()
 
 
 @pytest.fixture

@@ -173,19 +173,21 @@ def test_a_thousand_connections_of_two_stages_are_written_in_batches(
 
 def refusing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     """Let DynamoDB process nothing of the next batches, as a throttled table does; return the sizes of all batches."""
-    client, sizes = tables._client(), list[int]()
-    take = client.batch_write_item
+    ask, sizes = tables._ask, list[int]()
 
-    def batch_write_item(RequestItems: dict[str, list[Any]]) -> Any:  # noqa: N803
-        sizes.append(sum(len(requests) for requests in RequestItems.values()))
+    def throttled(operation: str, **arguments: Any) -> Any:
+        if operation != "BatchWriteItem":
+            return ask(operation, **arguments)
+        given: dict[str, list[Any]] = arguments["RequestItems"]
+        sizes.append(sum(len(requests) for requests in given.values()))
         if len(sizes) <= times:
-            table, requests = next(iter(RequestItems.items()))
-            take(RequestItems={table: requests[:1]})
-            rest = {**RequestItems, table: requests[1:]}
+            table, requests = next(iter(given.items()))
+            ask(operation, RequestItems={table: requests[:1]})
+            rest = {**given, table: requests[1:]}
             return {"UnprocessedItems": {name: left for name, left in rest.items() if left}}
-        return take(RequestItems=RequestItems)
+        return ask(operation, RequestItems=given)
 
-    monkeypatch.setattr(client, "batch_write_item", batch_write_item)
+    monkeypatch.setattr(tables, "_ask", throttled)
     return sizes
 
 
@@ -350,8 +352,7 @@ def test_a_connection_older_than_a_day_is_put_again_before_its_backstop(
 def test_every_key_that_stays_unread_at_the_last_try_is_an_outage(
     serve: Serve, dynamodb: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = tables._client()
     answers = iter([{"Responses": {}, "UnprocessedKeys": {"hermesConnections": {}}}] * tables.TRIES)
-    monkeypatch.setattr(client, "batch_get_item", lambda RequestItems: next(answers))  # noqa: N803
+    monkeypatch.setattr(tables, "_ask", lambda operation, **arguments: next(answers))
     with pytest.raises(StoreUnavailable):
         list(tables.batch_get("hermesConnections", ["alice-1"]))

@@ -1,22 +1,20 @@
-"""Wire: SQS's JSON protocol for the calls that a relay makes all day. Made and used by queue.
+"""Wire: AWS's JSON protocol for calls that are made all day. Used by intake.sqs, access.token_store, registry.tables.
 
-A call through boto3's client costs 2.5 ms of CPU, and ten messages cost two: half of all that a relay did. Endpoint,
-region, credentials, signature and the meaning of errors stay botocore's; what is ours is a connection that is kept.
+A call through boto3's client costs 2.5 ms of CPU and more: half of all that a relay did, and a third of what ten
+thousand idle sockets cost. Endpoint, region, credentials, signature and the meaning of errors stay botocore's; what is
+ours is a connection that is kept.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
 import json
 import os
 import ssl
-import threading
 import weakref
 from collections import deque
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -29,25 +27,28 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
-from django.conf import settings
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-_MAKING = threading.Lock()
+CONNECT_SECONDS = 2
+_RETRIES = 1  # of what the service calls its own failure; what it refuses is for who called
 
 
 class Wire:
-    """Calls SQS; thread-safe.
+    """Calls a service whose protocol is JSON, SQS or DynamoDB; thread-safe.
 
     Args:
-        client: boto3's, for SQS.
+        client: boto3's, for the service.
         session: botocore's, that the client was made of.
         answer_seconds: how long an answer may take.
     """
 
     def __init__(self, client: Any, session: botocore.session.Session, answer_seconds: float) -> None:
         self._client = client
+        service = client.meta.service_model
+        self._signed_for: str = service.signing_name
+        self._target: str = service.metadata["targetPrefix"]
+        self._headers = {"Content-Type": f"application/x-amz-json-{service.metadata['jsonVersion']}"}
+        if "awsQueryCompatible" in service.metadata:
+            self._headers["X-Amzn-Query-Mode"] = "true"  # errors are called what they have always been called
         self._credentials: Any = session.get_credentials()
         self._url: str = client.meta.endpoint_url
         parts = urlsplit(self._url)
@@ -59,7 +60,7 @@ class Wire:
         self._tls = ssl.create_default_context(cafile=trusted) if parts.scheme == "https" else None
         self._connect_seconds: float = client.meta.config.connect_timeout
         self._answer_seconds = answer_seconds
-        # Between us and SQS stands somebody whom boto3 knows how to speak to.
+        # Between us and AWS stands somebody whom boto3 knows how to speak to.
         self._has_proxy = bool(get_environ_proxies(self._url) or client.meta.config.proxies)
         self._idle: deque[HTTPConnection] = deque()  # no more than the threads that ask at once
         weakref.finalize(self, _close, self._idle)
@@ -69,35 +70,31 @@ class Wire:
         """Make a call.
 
         Args:
-            operation: as AWS names it, e.g. ``ReceiveMessage``.
+            operation: as AWS names it, e.g. ``ReceiveMessage``; one that may be made twice.
             arguments: as boto3's client takes them, none of them bytes.
 
         Returns:
-            What SQS answers, as boto3's client gives it.
+            What the service answers, as boto3's client gives it; but bytes are Base64.
 
         Raises:
-            ClientError: SQS refuses.
-            BotoCoreError: SQS does not answer, or there are no credentials.
+            ClientError: the service refuses, or fails.
+            BotoCoreError: it does not answer, or there are no credentials.
         """
         if self._has_proxy:
             answer: dict[str, Any] = getattr(self._client, xform_name(operation))(**arguments)
             return answer
-        request = AWSRequest(
-            "POST",
-            self._url,
-            data=json.dumps(arguments).encode(),
-            headers={
-                "Content-Type": "application/x-amz-json-1.0",
-                "X-Amz-Target": f"AmazonSQS.{operation}",
-                "X-Amzn-Query-Mode": "true",  # errors are called what they have always been called
-            },
-        )
+        headers = {**self._headers, "X-Amz-Target": f"{self._target}.{operation}"}
+        request = AWSRequest("POST", self._url, data=json.dumps(arguments).encode(), headers=headers)
         # Asked each time: a role's credentials are renewed in here.
         credentials = self._credentials and self._credentials.get_frozen_credentials()
-        SigV4Auth(credentials, "sqs", self._client.meta.region_name).add_auth(request)
+        SigV4Auth(credentials, self._signed_for, self._client.meta.region_name).add_auth(request)
         status, headers, body = self._exchange(request)
+        for _ in range(_RETRIES):
+            if status >= 500:
+                status, headers, body = self._exchange(request)
         if status < 300:
-            return _with_bytes(json.loads(body)) if body else {}
+            answered: dict[str, Any] = json.loads(body) if body else {}
+            return answered
         model = self._client.meta.service_model.operation_model(operation)
         refusal = self._parser.parse({"status_code": status, "headers": headers, "body": body}, model.output_shape)
         error = refusal.get("Error", {})
@@ -105,7 +102,7 @@ class Wire:
         raise kind(refusal, operation)
 
     def _exchange(self, request: AWSRequest) -> tuple[int, dict[str, str], bytes]:
-        """Send a request over a kept connection, or over a new one if SQS has closed that meanwhile."""
+        """Send a request over a kept connection, or over a new one if the service has closed that meanwhile."""
         try:
             kept = self._idle.pop()
         except IndexError:
@@ -148,40 +145,26 @@ class Wire:
         return connection
 
 
-def _with_bytes(answer: dict[str, Any]) -> dict[str, Any]:
-    """Decode the bytes in a message's attributes: on the wire they are Base64."""
-    for message in answer.get("Messages", ()):
-        for attribute in message.get("MessageAttributes", {}).values():
-            if "BinaryValue" in attribute:
-                attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
-    return answer
-
-
-def clients(answer_seconds: int = 0) -> tuple[SQSClient, Wire]:
-    """Return this process's clients of SQS: boto3's, and ours for what is asked all day.
+def connect(service: str, *, endpoint: str | None, region: str, answer_seconds: float, pool: int) -> tuple[Any, Wire]:
+    """Make a service's clients: boto3's, and ours for what is asked all day. Half a second of CPU.
 
     Args:
-        answer_seconds: how long an answer may take; by default longer than a long poll, and shorter than the visibility
-            of what a lost answer may have carried.
+        service: as boto3 names it, ``sqs`` or ``dynamodb``.
+        endpoint, region: where it is; without an endpoint, at AWS.
+        answer_seconds: how long an answer may take.
+        pool: connections that boto3's client keeps.
     """
-    with _MAKING:  # half a second of CPU, for one of those who come at once
-        seconds = answer_seconds or settings.HERMES_WAIT_SECONDS + 5
-        return _clients_for(settings.AWS_ENDPOINT_URL, settings.AWS_REGION, seconds)
-
-
-@functools.cache
-def _clients_for(endpoint: str | None, region: str, answer_seconds: int) -> tuple[SQSClient, Wire]:
-    """Clients are thread-safe, sessions are not: one of each per endpoint and process."""
+    # Clients are thread-safe, sessions are not: one of each.
     core = botocore.session.get_session()
-    session = boto3.session.Session(region_name=region, botocore_session=core)
     config = Config(
-        connect_timeout=2,
+        connect_timeout=CONNECT_SECONDS,
         read_timeout=answer_seconds,
         retries={"max_attempts": 2, "mode": "standard"},
-        max_pool_connections=32,
-        parameter_validation=False,  # our own requests need no checking
+        max_pool_connections=pool,
+        parameter_validation=False,  # our own requests need no checking, and it costs as much as sending them
     )
-    client = session.client("sqs", endpoint_url=endpoint, config=config)
+    session = boto3.session.Session(region_name=region, botocore_session=core)
+    client = session.client(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
     return client, Wire(client, core, answer_seconds)
 
 
