@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from hermes_site.engines import HOST, Valkey
 from notifications.conf import Stage
 from notifications.exceptions import QueueUnavailable
-from notifications.intake import wire
+from notifications.intake import sqs
 from notifications.intake.queue import Queue
 from tests.conftest import Aws
 from tests.faults.aws import AwsChaos
@@ -169,7 +169,7 @@ def queue(chaos: AwsChaos, aws: Aws, stage: Stage, settings: Any) -> Iterator[Qu
     yield behind
     behind._client.close()
     chaos.stop()
-    wire._clients_for.cache_clear()
+    sqs._clients_for.cache_clear()
 
 
 def recorded(recorder: Recorder, event: str) -> list[Event]:
