@@ -6,9 +6,10 @@ MINUTES ?= 10
 # Settings cannot be read without a secret key; each target that reads them gets one.
 CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# What takes half of the time: of the tests that touch SQL, and of all of them.
+# What runs beside the others: half of the tests that touch SQL, and two thirds of all of them.
 PROCESSES := tests/browser tests/e2e tests/test_admin_speed.py tests/test_health.py
-HALF := tests/browser tests/deploy tests/hosts tests/e2e/bad_inputs tests/e2e/test_workers.py
+BROWSERS := tests/browser
+SCENES := tests/hosts tests/deploy tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations lint types format pictures bench bench-quick venv clean
 
@@ -45,11 +46,11 @@ test-python: .venv/.installed-dev node_modules/.installed ## Python and browser 
 	@# Three groups at once, each with engines of its own: much of the time each of them waits for processes of its own.
 	@# Coverage is measured where tests call code: it takes a third of a process's time, and browsers want theirs.
 	@mkdir -p var
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF) >var/test-processes.log 2>&1 & processes=$$!; \
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) tests/e2e >var/test-e2e.log 2>&1 & e2e=$$!; \
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(HALF:%=--ignore=%) --ignore=tests/e2e; status=$$?; \
-	wait $$e2e || status=1; cat var/test-e2e.log; \
-	wait $$processes || status=1; cat var/test-processes.log; exit $$status
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(SCENES) >var/test-scenes.log 2>&1 & scenes=$$!; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(BROWSERS) >var/test-browsers.log 2>&1 & browsers=$$!; \
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) $(patsubst %,--ignore=%,$(BROWSERS) $(SCENES)); status=$$?; \
+	wait $$browsers || status=1; cat var/test-browsers.log; \
+	wait $$scenes || status=1; cat var/test-scenes.log; exit $$status
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
