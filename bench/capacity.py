@@ -1,6 +1,6 @@
 """Capacity: docs/capacity.md, made from a file of results: what so many sockets need. Beside report; asks results.
 
-    python -m bench.capacity var/bench/<time>.json
+    python -m bench.capacity var/bench/<time>.json [var/bench/<time>.json …]
 
 Every step of its arithmetic begins with a number that was measured; nothing else writes the page.
 """
@@ -255,9 +255,10 @@ def _wrap(line: str) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.capacity", description="Write docs/capacity.md.")
-    parser.add_argument("results", type=Path)
-    path: Path = parser.parse_args().results
-    (ROOT / PAGE).write_text(page(results.read(path), path.name), encoding="utf-8")
+    parser.add_argument("results", type=Path, nargs="+")
+    paths: list[Path] = parser.parse_args().results
+    names = ", ".join(path.name for path in paths)
+    (ROOT / PAGE).write_text(page(results.read_all(paths), names), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Report: docs/benchmarks.md and its pictures, made from a file of results. Uses table, goals and plots.
 
-    python -m bench.report var/bench/<time>.json
+    python -m bench.report var/bench/<time>.json [var/bench/<time>.json …]
 
 Nothing else writes those files, so that what they say is what was measured.
 """
@@ -70,7 +70,7 @@ def page(report: Report, source: str) -> str:
 
     Args:
         report: what was measured.
-        source: the file's name.
+        source: the files' names.
     """
     parts = [_HEAD, *_machine(report, source), "## All numbers", "", *markdown(grid(report)), ""]
     parts += [*_notes(report), "## The goals", "", *_goals(judge(report)), "", *_growth(report), *_pictures(report)]
@@ -90,11 +90,13 @@ def pictures(report: Report) -> dict[str, str]:
 
 def _machine(report: Report, source: str) -> list[str]:
     machine = report.machine
-    rounds = max((result.round for result in report.results), default=0)
+    last = {run.scenario: run.round for run in sorted(report.results, key=lambda run: run.round)}
+    fewest, most = min(last.values(), default=0), max(last.values(), default=0)
+    rounds = f"{most} round{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} rounds"
     return [
         f"Measured {report.started} on {machine.get('cores', '?')} cores of {machine.get('cpu', '?')}, "
         f"{machine.get('memory', '?')}, {machine.get('system', '?')}, Python {machine.get('python', '?')}, TCP "
-        f"congestion control {machine.get('congestion', '?')}; {rounds} round{'s' * (rounds != 1)}, "
+        f"congestion control {machine.get('congestion', '?')}; {rounds}, "
         f"{report.seconds / 60:.0f} minutes, by `{report.command}` ({source}).",
         "",
     ]
@@ -265,9 +267,9 @@ def write(report: Report, source: str, root: Path) -> list[Path]:
 def main() -> None:
     """Read the arguments, and write."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Write docs/benchmarks.md.")
-    parser.add_argument("results", type=Path, help="a file that the benchmark wrote")
-    arguments = parser.parse_args()
-    for path in write(results.read(arguments.results), arguments.results.name, ROOT):
+    parser.add_argument("results", type=Path, nargs="+", help="files that the benchmark wrote, of other scenarios each")
+    paths: list[Path] = parser.parse_args().results
+    for path in write(results.read_all(paths), ", ".join(path.name for path in paths), ROOT):
         print(path)
 
 

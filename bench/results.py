@@ -6,7 +6,7 @@ Pure but for reading and writing that file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,3 +103,27 @@ def read(path: Path) -> Report:
     stored = json.loads(path.read_text())
     results = [Result(**result) for result in stored.pop("results")]
     return Report(**stored, results=results)
+
+
+def read_all(paths: Sequence[Path]) -> Report:
+    """Read files of one machine, each with scenarios of its own: who is compared was measured in one run.
+
+    Raises:
+        ValueError: a scenario is in two of them, or they were not measured on one machine.
+    """
+    whole, *others = (read(path) for path in paths)
+    for other in others:
+        if twice := whole.settings.keys() & other.settings.keys():
+            raise ValueError(f"{min(twice)} is in two files: runs that were not interleaved are not compared.")
+        if whole.machine != other.machine:
+            raise ValueError("These files come from two machines.")
+        whole.command += f"` and `{other.command}"
+        whole.seconds += other.seconds
+        whole.settings |= other.settings
+        whole.titles |= other.titles
+        whole.whats |= other.whats
+        whole.versions |= other.versions
+        whole.missing |= other.missing
+        whole.left_out += other.left_out
+        whole.results += other.results
+    return whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench import results
 from bench.figures import line, percentile, spectrum, spread
 from bench.goals import judge, judge_growth, outcome
 from bench.plans import QUICK, SIZES, WHOLE, choose, together
-from bench.report import write
+from bench.report import page, write
 from bench.results import Report, Result
 from bench.table import ROWS, cell, grid, markdown, render, significant
 
@@ -177,6 +178,23 @@ def test_results_come_back_as_they_were(small: Report, tmp_path: Path) -> None:
     stored: dict[str, Any] = json.loads(path.read_text())
     assert results.read(path).median("idle", "hermes", "socket_kb") == 19.0
     assert len(stored["results"]) == len(small.results)
+
+
+def test_scenarios_of_several_files_make_one_page_and_no_scenario_is_of_two(small: Report, tmp_path: Path) -> None:
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, is_idle in zip(paths, (True, False), strict=True):
+        part = replace(
+            small,
+            settings={name: found for name, found in small.settings.items() if (name == "idle") is is_idle},
+            results=[run for run in small.results if (run.scenario == "idle") is is_idle],
+        )
+        part.write(path)
+    whole = results.read_all(paths)
+    assert whole.median("idle", "hermes", "socket_kb") == 19.0
+    assert len(whole.results) == len(small.results)
+    assert "1 to 3 rounds, 2 minutes" in page(whole, "a.json, b.json")
+    with pytest.raises(ValueError, match="is in two files"):
+        results.read_all([paths[0], paths[0]])
 
 
 def test_parts_are_chosen_by_name() -> None:
