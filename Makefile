@@ -8,7 +8,7 @@ CHECK_ENV := DJANGO_SECRET_KEY=for-checks-only
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # What runs beside the others: half of the tests that touch SQL, and two thirds of all of them.
 PROCESSES := tests/browser tests/e2e tests/test_admin_speed.py tests/test_health.py
-BROWSERS := tests/browser
+BROWSERS := tests/browser tests/faults tests/test_admin_speed.py
 SCENES := tests/hosts tests/deploy tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations lint types format pictures bench bench-quick venv clean
