@@ -107,9 +107,10 @@ class Follower:
             for feed, head in suspects:
                 if not feed.agrees_with(head):
                     self._feeds.fill(feed)
-        await self._compare_heads(
-            feed for feed in self._feeds if feed.stage == stage and keys.partition(feed.room_id) in uncertain
-        )
+        if uncertain:
+            await self._compare_heads(
+                feed for feed in self._feeds if feed.stage == stage and keys.partition(feed.room_id) in uncertain
+            )
 
     async def _compare_heads(self, feeds: Iterable[Feed]) -> None:
         by_stage: dict[str, list[Feed]] = {}

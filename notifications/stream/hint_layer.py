@@ -1,34 +1,109 @@
-"""Hint layer: Channels' pub/sub layer, which can also send to many groups in one round trip. Called by publish.
+"""Hint layer: Channels' pub/sub layer, many groups in one round trip, and many hints in one turn. Called by publish.
 
 `group_send` waits for Redis's answer under a lock, group after group: the ten rooms of one batch would be ten round
-trips, and the pollers of a relay would stand in line for them.
+trips, and the pollers of a relay would stand in line for them. `get_message` takes a deadline, a retry and the books of
+a meter for each hint, and hints come in crowds: what one read of the socket has brought is taken at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import hiredis
 import redis
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
 
 from notifications.stream.redis_client import layer_client
 from notifications.stream.round_trips import RoundTrips
 
+logger = logging.getLogger(__name__)
+
+HINTS = 10_000  # that may wait for a hub whose event loop is behind; the follower finds what further ones spoke of
+LOOK_SECONDS = 0.1  # channels_redis's own: how soon a receiver sees that there is something to subscribe to
+RESTART_SECONDS = 1.0  # channels_redis's own
+COMPLAIN_SECONDS = 60.0
+
 
 class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
     """One Redis of the layer, over connections of ours: its own know neither our authority nor sentinels' URLs."""
+
+    _complained_at = -COMPLAIN_SECONDS
 
     def _ensure_redis(self) -> None:
         if self._redis is not None:  # type: ignore[has-type]
             return
         if "address" in self.host:
             client = layer_client(**self.host)
-            self._redis, self._pubsub = client, client.pubsub()
+            # redis-py's own handler makes a text of every push for a log of level DEBUG, whoever reads it.
+            self._redis, self._pubsub = client, client.pubsub(push_handler_func=_as_it_came)
         super()._ensure_redis()
         self.round_trips = RoundTrips(self._redis)  # type: ignore[arg-type]
+
+    async def _do_receiving(self) -> None:
+        """Receive for ever, as the library does, and take what has come with a hint without asking for each."""
+        while True:
+            try:
+                pubsub: Any = self._pubsub
+                if pubsub is None or not pubsub.subscribed:
+                    await asyncio.sleep(LOOK_SECONDS)
+                    continue
+                # This one connects, subscribes again after a failure, and waits.
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_SECONDS)
+                if message is not None:
+                    self._deliver(message["channel"], message["data"])
+                await self._take_the_rest(pubsub)
+            except (redis.RedisError, OSError) as error:  # the follower says so in words
+                logger.debug("The channel layer's subscription does not answer: %s", type(error).__name__)
+                await asyncio.sleep(RESTART_SECONDS)
+            except Exception as error:
+                self._complain("The channel layer's subscription failed and begins again: %s", type(error).__name__)
+                await asyncio.sleep(RESTART_SECONDS)
+
+    async def _take_the_rest(self, pubsub: Any) -> None:
+        """Take what the last read of the socket has brought; waits for nothing."""
+        parser = getattr(pubsub.connection, "_parser", None)
+        reader = getattr(parser, "_reader", None)
+        if parser is None or reader is None:  # another task has closed it
+            return
+        while reader.has_data():
+            reply = reader.gets(False)
+            if isinstance(reply, list) and reply[0] == b"message":
+                self._deliver(reply[1], reply[2])
+            elif isinstance(reply, list | bytes):  # what the library keeps books of
+                is_push = isinstance(reply, hiredis.PushNotification)
+                reply = await parser.handle_push_response(reply) if is_push else reply
+                await pubsub.handle_message(reply, ignore_subscribe_messages=True)
+            elif isinstance(reply, redis.RedisError):
+                raise reply
+            else:  # half of a reply, whose rest is still to come
+                return
+
+    def _deliver(self, name: bytes | str, data: bytes) -> None:
+        """Put what was published into the channel that has this name, or into those of the group that has it."""
+        layer = self.channel_layer
+        name = name.decode() if isinstance(name, bytes) else name
+        for channel in (name,) if name in layer.channels else layer.groups.get(name, ()):
+            queue = layer.channels.get(channel)
+            if queue is None:
+                continue
+            if queue.qsize() < HINTS:
+                queue.put_nowait(data)
+            else:
+                self._complain("%d hints wait for the event loop; what more would speak of is read later.", HINTS)
+
+    def _complain(self, text: str, *arguments: object) -> None:
+        if time.monotonic() - self._complained_at >= COMPLAIN_SECONDS:
+            self._complained_at = time.monotonic()
+            logger.warning(text, *arguments)
+
+
+async def _as_it_came(push: Any) -> Any:
+    return push
 
 
 class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
