@@ -39,6 +39,16 @@ class Backlog:
         if entries and (some := list(connections)):
             self._lined_up.append((some, Batch([entry.frame for entry in entries], entries, since)))
 
+    def tell(self, connections: Sequence[Connection], text: bytes) -> None:
+        """Write a text to a few connections: now, or behind what waits already."""
+        if self._lined_up:
+            self.add(connections, [text])
+            return
+        batch = Batch([text])
+        for connection in connections:
+            connection.outbound.write(batch)
+        TALLY.written(0, batch.size, len(connections))
+
     def write(self, most: int) -> int:
         """Write the first batch to some of its connections.
 

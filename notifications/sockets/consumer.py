@@ -60,7 +60,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         self._connection, self._raw = connection, raw
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if connection.speaks_v1 else None})
         if raw is not None:
-            connection.outbound = RawOutbound(raw, connection.on_cut)
+            connection.outbound = RawOutbound(raw, connection.on_cut, hub.wheel.laggards(connection))
             raw.on_drain = self.drain
             try:
                 await self._join(hub, connection, scope)
@@ -69,7 +69,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
                 raise
             raw.hand_over(self)
             return
-        connection.outbound = queued = QueuedOutbound(send, connection.on_cut)
+        connection.outbound = queued = QueuedOutbound(send, connection.on_cut, hub.wheel.laggards(connection))
         code: int | None = None
         try:
             await self._join(hub, connection, scope)
@@ -167,7 +167,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
                 "token_refused", "The new token is another member's or another room's; the old one counts."
             )
         if grant.expires_at > time.time():
-            connection.refresh(grant)
+            hub.refresh(connection, grant)
 
 
 def _address(scope: dict[str, Any]) -> str:

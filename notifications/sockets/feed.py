@@ -264,6 +264,11 @@ class Feed:
         """Have texts written to connections, behind what is lined up already."""
         self._backlog.add(connections, texts)
 
+    def ping(self, connections: Sequence[Connection]) -> None:
+        """Tell connections the position of the room, behind the entries that it counts."""
+        self.prepare()
+        self._backlog.tell(connections, protocol.ping(self.head))
+
     def _queue(self, entry: Entry) -> None:
         if not self.pending:
             self._since = time.monotonic()

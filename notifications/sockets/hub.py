@@ -23,7 +23,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from notifications.access import token_store
-from notifications.access.authorizer import Authorizer
+from notifications.access.authorizer import Authorizer, Grant
 from notifications.exceptions import Unavailable
 from notifications.registry.connections import Registry
 from notifications.sockets import protocol, vitals
@@ -59,7 +59,7 @@ class Hub:
         self._layer: Any = get_channel_layer()
         self._history = History()
         self._connections: set[Connection] = set()
-        self._wheel = Wheel(self._ping)
+        self.wheel = Wheel(self._ping)
         self._crowd = Crowd()
         self._ear = Ear(self._layer)
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,7 +81,7 @@ class Hub:
         loops = {
             "receive": lambda: self._receive(listening),
             "follow": self._follower.run,
-            "time": self._wheel.run,
+            "time": self.wheel.run,
             "guard": self._keep_guard,
             "rooms": self._keep_rooms,
             **{f"obey-{number}": self.inbox.work for number in range(WORKERS)},
@@ -138,7 +138,7 @@ class Hub:
             how = self._greet(connection, feed, how)
         feed.add(connection)
         self._connections.add(connection)
-        self._wheel.add(connection)
+        self.wheel.add(connection)
         self._crowd.add(connection)
         self.registry.opened(connection.record, connection.outbound)
         vitals.joined(how if connection.speaks_v1 else None)
@@ -153,7 +153,7 @@ class Hub:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
-        self._wheel.remove(connection)
+        self.wheel.remove(connection)
         self._crowd.remove(connection)
         feed = self._feed_of(connection)
         if feed is not None:  # the time-keeper closes empty feeds a little later: a reload comes right back
@@ -162,6 +162,12 @@ class Hub:
         self.registry.closed(connection.id, code)
         vitals.closed(code)
         logger.debug("left", extra={**connection.fields, "code": code})
+
+    def refresh(self, connection: Connection, grant: Grant) -> None:
+        """Let a connection stay, by a grant that ends at another time."""
+        connection.refresh(grant)
+        if connection in self._connections:
+            self.wheel.add(connection)
 
     async def recent(self, connection: Connection, limit: int) -> list[bytes]:
         """Return the texts of the last entries of a connection's room that its member may see, oldest first.
@@ -197,7 +203,7 @@ class Hub:
             room_id=connection.grant.room_id,
         )
         # The last entries may have been for others: the ping takes this member to the room's position all the same.
-        end = [] if start == feed.head else [protocol.control("ping", protocol.place(feed.head))]
+        end = [] if start == feed.head else [protocol.ping(feed.head)]
         batch = Batch([greeting, *texts, *end])
         connection.outbound.write(batch)
         vitals.TALLY.written(len(texts), batch.size)
@@ -260,8 +266,7 @@ class Hub:
             else:
                 connection.outbound.ping()
         for feed, pinged in by_feed.items():
-            feed.prepare()
-            feed.line_up(pinged, [protocol.control("ping", protocol.place(feed.head))])
+            feed.ping(pinged)
             self._feeds.mark(feed)
 
 

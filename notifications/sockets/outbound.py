@@ -104,8 +104,15 @@ class Outbound(Protocol):
         """Return what was written until now; from any thread."""
         ...
 
-    def check_progress(self, now: float) -> None:
-        """Cut a connection whose reader has taken nothing for ten seconds; ``now`` is the loop's time."""
+    def check_progress(self, now: float) -> bool:
+        """Cut a connection whose reader has taken nothing for ten seconds; called every second while anything waits.
+
+        Args:
+            now: the loop's time.
+
+        Returns:
+            Whether anything waits still.
+        """
         ...
 
 
@@ -115,11 +122,12 @@ class RawOutbound:
     Args:
         socket: the connection's raw side.
         on_cut: called with the close code when the reader is cut off.
+        laggards: into which it puts itself while anything waits for its reader.
     """
 
     __slots__ = (
-        "_clear_at",
         "_frames",
+        "_laggards",
         "_max_bytes",
         "_on_cut",
         "_socket",
@@ -129,15 +137,15 @@ class RawOutbound:
         "_written",
     )
 
-    def __init__(self, socket: RawSocket, on_cut: Callable[[int], None]) -> None:
+    def __init__(self, socket: RawSocket, on_cut: Callable[[int], None], laggards: set[Outbound]) -> None:
         self._socket = socket
         self._on_cut = on_cut
+        self._laggards = laggards
         self._max_bytes: int = settings.HERMES_QUEUE_BYTES
         self._written = 0
         self._frames = 0
         self._waiting = 0  # when last looked, once a second: to ask the socket is for its loop alone
         self._taken = 0
-        self._clear_at = 0  # what was written when last nothing waited: until there is more, nothing can
         self._stalled_since: float | None = None
 
     def write(self, batch: Batch) -> None:
@@ -145,15 +153,12 @@ class RawOutbound:
         wire = batch.wire
         self._written += len(wire)
         self._frames += len(batch.texts)
-        # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
-        if self._socket.write(wire) - len(wire) > self._max_bytes:
-            self._cut()
+        self._write(wire)
 
     def ping(self) -> None:
         """See `Outbound.ping`."""
         self._written += len(PING_FRAME)
-        if self._socket.write(PING_FRAME) > self._max_bytes:
-            self._cut()
+        self._write(PING_FRAME)
 
     def close(self, code: int, reason: str) -> None:
         """See `Outbound.close`."""
@@ -163,20 +168,27 @@ class RawOutbound:
         """See `Outbound.traffic`."""
         return Traffic(self._frames, self._written, self._waiting)
 
-    def check_progress(self, now: float) -> None:
+    def check_progress(self, now: float) -> bool:
         """See `Outbound.check_progress`."""
-        if self._written == self._clear_at:
-            return
         waiting = self._waiting = self._socket.buffered()
         taken = self._written - waiting
         if not waiting:
-            self._taken, self._stalled_since, self._clear_at = 0, None, self._written
+            self._taken, self._stalled_since = 0, None
         elif taken > self._taken:
             self._taken, self._stalled_since = taken, None
         elif self._stalled_since is None:
             self._stalled_since = now
         elif now - self._stalled_since >= STALL_SECONDS:
             self._cut()
+        return bool(waiting)
+
+    def _write(self, wire: bytes) -> None:
+        waiting = self._socket.write(wire)
+        if waiting:  # the kernel has not taken all of it
+            self._laggards.add(self)
+            # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
+            if waiting - len(wire) > self._max_bytes:
+                self._cut()
 
     def _cut(self) -> None:
         self._on_cut(Close.SLOW)
@@ -190,11 +202,18 @@ class QueuedOutbound:
     Args:
         send: the ASGI callable.
         on_cut: called with the close code when the reader is cut off.
+        laggards: into which it puts itself while anything waits for its reader.
     """
 
-    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], on_cut: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+        on_cut: Callable[[int], None],
+        laggards: set[Outbound],
+    ) -> None:
         self._send = send
         self._on_cut = on_cut
+        self._laggards = laggards
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._frames = self._written = 0
@@ -215,6 +234,7 @@ class QueuedOutbound:
         self._bytes += batch.size
         self._frames += len(batch.texts)
         self._written += batch.size
+        self._laggards.add(self)
         self._wake.set()
 
     def ping(self) -> None:
@@ -226,10 +246,11 @@ class QueuedOutbound:
             self._closing = (code, reason)
             self._wake.set()
 
-    def check_progress(self, now: float) -> None:
+    def check_progress(self, now: float) -> bool:
         """See `Outbound.check_progress`."""
         if self._sending_since is not None and now - self._sending_since >= STALL_SECONDS:
             self._cut()
+        return self._sending_since is not None or bool(self._queue)
 
     def traffic(self) -> Traffic:
         """See `Outbound.traffic`."""

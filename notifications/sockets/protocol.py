@@ -6,6 +6,7 @@ WebSocket itself.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from enum import IntEnum
@@ -121,6 +122,12 @@ def control(kind: str, data: dict[str, Any]) -> bytes:
 def place(position: Position) -> dict[str, Any]:
     """A position as control frames carry it."""
     return {"epoch": position.epoch, "seq": position.seq, "id": position.id}
+
+
+@functools.lru_cache(4096)  # a quiet room's position stays, and some of its members are due every second
+def ping(position: Position) -> bytes:
+    """A `ping` frame: the room's position, behind the entries that it counts."""
+    return control("ping", place(position))
 
 
 def hello(resume: Resume, position: Position, replayed: int, **about: Any) -> bytes:

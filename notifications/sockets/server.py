@@ -22,7 +22,6 @@ from notifications.sockets.protocol import Close, close_frame
 DRAIN_SECONDS = 5.0
 DRAIN_VARIABLE = "HERMES_SERVE_DRAIN_SECONDS"  # set by `serve --drain-seconds` for the workers that it spawns
 PONG_BUFFER = 64 * 1024  # bytes that may wait before a client's pings go unanswered
-WRITE_BUFFER = 1024 * 1024  # bytes that may wait before an application's `send` waits
 SLICE = 4 * 1024  # bytes of one client that are parsed in one turn of the loop; a kernel's buffer may hold 200,000
 EARLY = 64 * 1024  # bytes that may wait of a client to whom nobody listens yet
 CLOSE_SECONDS = 10.0  # for a client to answer a close frame
@@ -95,7 +94,8 @@ class WebSocket(asyncio.Protocol):
         self.is_heard = self.is_deaf = self.is_busy = self.is_watched = self.is_paused = False
         state.connections.add(self)
         transport.set_protocol(self)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        # So that a write goes to the kernel at once, and what is in the buffer is what the kernel has not taken.
+        transport.set_write_buffer_limits(high=0)
 
     @property
     def drain_seconds(self) -> float:

@@ -1,64 +1,91 @@
-"""Wheel: looks at each connection once a second, a twentieth of them at a time. Owned by hub, which pings.
+"""Wheel: the time of all connections in one task: pings, tokens that end, readers that stall. Owned by hub, who pings.
 
-There is one for all connections, and no timer for any of them; the twentieths keep its turns short when there are
-thousands.
+A connection has a slot, which comes by once in a ping's interval; between two visits nobody looks at it but where there
+is something to look for: its token ends soon, or its reader has not taken everything. So ten thousand that are idle
+cost their pings, and no timer of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
 from notifications.sockets.connection import END_JITTER, EXPIRING_SECONDS, Connection
+from notifications.sockets.outbound import Outbound
 
-TURN_SECONDS = 1.0  # in which every connection is looked at
-SPOKES = 20  # parts of a turn; also how finely the ends of tokens are kept
+TURN_SECONDS = 1.0  # in which everything that must be looked at is looked at once
+SPOKES = 20  # parts of a turn, which keep its parts short; also how finely the ends of tokens are kept
 
 
 class Wheel:
-    """The time of one process's connections: pings in their turn, tokens that end, readers that stall.
+    """The time of one process's connections.
 
     Args:
-        ping: tells connections the position of their room.
+        ping: tells connections the position of their room; called for each of them every `HERMES_PING_SECONDS`.
     """
 
     def __init__(self, ping: Callable[[Iterable[Connection]], None]) -> None:
         self._ping = ping
-        self._spokes: list[set[Connection]] = [set() for _ in range(SPOKES)]
+        self._interval: int = settings.HERMES_PING_SECONDS  # in turns
+        self._count = self._interval * SPOKES
+        self._slots: defaultdict[int, set[Connection]] = defaultdict(set)
+        self._ending: list[set[Connection]] = [set() for _ in range(SPOKES)]
+        self._laggards: list[set[Outbound]] = [set() for _ in range(SPOKES)]
 
     def add(self, connection: Connection) -> None:
-        """Look at a connection from now on."""
-        self._spokes[hash(connection) % SPOKES].add(connection)
+        """Look at a connection from now on; again when its token is another one."""
+        self._slot_of(connection).add(connection)
+        self._note_ending([connection], hash(connection) % SPOKES, time.time())
 
     def remove(self, connection: Connection) -> None:
         """Look at it no more."""
-        self._spokes[hash(connection) % SPOKES].discard(connection)
+        self._slot_of(connection).discard(connection)
+        self._ending[hash(connection) % SPOKES].discard(connection)
+        self.laggards(connection).discard(connection.outbound)
+
+    def laggards(self, connection: Connection) -> set[Outbound]:
+        """Return where a connection's outbound puts itself when something waits for its reader."""
+        return self._laggards[hash(connection) % SPOKES]
 
     async def run(self) -> None:
         """Turn, for ever; it waits for nobody."""
-        ending: set[Connection] = set()
-        second = 0
+        last: set[Connection] = set()
         while True:
-            second += 1
-            for spoke in self._spokes:
+            for number in range(self._count):
                 await asyncio.sleep(TURN_SECONDS / SPOKES)
-                ending = self._look(spoke, ending, second)
+                last = self._look(number, last)
 
-    def _look(self, spoke: set[Connection], ending: set[Connection], second: int) -> set[Connection]:
-        """Look at a spoke's connections, and at all whose tokens end before their next turn; return the latter."""
+    def _look(self, number: int, last: set[Connection]) -> set[Connection]:
+        """Look at a spoke, and at all whose tokens end before their spoke's next turn; return the latter."""
         now, loop_now = time.time(), asyncio.get_running_loop().time()
-        connections = list(spoke)
-        for connection in connections:
-            connection.outbound.check_progress(loop_now)
-        # What follows is for few of them: a call for each would cost more than all that is done for the others.
-        ends_soon = now + EXPIRING_SECONDS + END_JITTER + 2 * TURN_SECONDS
-        ending.update([each for each in connections if each.ends_at < ends_soon])
-        for connection in ending:
-            connection.keep_time(now)
-        interval = settings.HERMES_PING_SECONDS
-        self._ping([each for each in connections if hash(each) // SPOKES % interval == second % interval])
+        spoke, slot = number % SPOKES, self._slots.get(number, ())
+        laggards = self._laggards[spoke]
+        laggards.difference_update([each for each in list(laggards) if not each.check_progress(loop_now)])
+        self._note_ending(slot, spoke, now)
         soon = now + 2 * TURN_SECONDS  # a turn takes longer where others keep the loop
-        return {each for each in ending if now < each.ends_at < soon}
+        if ending := self._ending[spoke]:
+            last.update([each for each in ending if each.ends_at < soon])
+            for connection in ending:
+                connection.keep_time(now)
+            horizon = self._horizon(now)
+            ending.difference_update([each for each in ending if each.is_closing or each.ends_at >= horizon])
+        for connection in last:
+            connection.keep_time(now)
+        if slot:
+            self._ping(list(slot))
+        return {each for each in last if now < each.ends_at < soon}
+
+    def _slot_of(self, connection: Connection) -> set[Connection]:
+        return self._slots[hash(connection) % self._count]
+
+    def _note_ending(self, connections: Iterable[Connection], spoke: int, now: float) -> None:
+        """Look every turn at those who must be told something of their token before their slot comes by again."""
+        horizon = self._horizon(now)
+        self._ending[spoke].update([each for each in connections if each.ends_at < horizon])
+
+    def _horizon(self, now: float) -> float:
+        return now + EXPIRING_SECONDS + END_JITTER + (self._interval + 2) * TURN_SECONDS

@@ -48,8 +48,8 @@ class Recorder:
     def traffic(self) -> Traffic:
         return Traffic(len(self.frames), sum(len(text) for batch in self.batches for text in batch.texts), 0)
 
-    def check_progress(self, now: float) -> None:
-        pass
+    def check_progress(self, now: float) -> bool:
+        return False
 
     @property
     def frames(self) -> list[dict[str, Any]]:

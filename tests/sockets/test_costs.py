@@ -18,8 +18,11 @@ import prometheus_client
 import pytest
 
 from notifications.access import token_store
+from notifications.sockets.connection import Connection
+from notifications.sockets.outbound import RawOutbound
 from notifications.sockets.server import WebSocket
 from notifications.sockets.vitals import Tally
+from notifications.sockets.wheel import SPOKES
 from notifications.stream.message import Message
 from tests.sockets.scene import Serving
 from tests.waiting import eventually
@@ -97,9 +100,9 @@ def kinds_of_tasks() -> Counter[str]:
 
 
 @pytest.fixture
-async def room(serving: Serving, settings: Any) -> AsyncIterator[Room]:
+async def room(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     """A room with nobody in it, in which no ping disturbs a count."""
-    settings.HERMES_PING_SECONDS = 3_600
+    monkeypatch.setattr((await serving.hubs.running()).wheel, "_ping", lambda connections: None)
     room = Room(serving)
     yield room
     for page in room.pages:
@@ -248,6 +251,32 @@ async def connect(serving: Serving, token: str) -> Page:
     page.transport.write(REQUEST.format(query="", token=token).encode())
     await eventually(lambda: page.is_greeted)
     return page
+
+
+async def test_nobody_looks_at_a_socket_that_is_idle(
+    serving: Serving, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns of the wheel, in which it would be seen."""
+    await room.fill(40)
+    await room.say(0)
+    hub = await serving.hubs.running()
+    looked = Counter[str]()
+    for kind, name in ((WebSocket, "buffered"), (RawOutbound, "check_progress"), (Connection, "keep_time")):
+        monkeypatch.setattr(kind, name, lambda *_, name=name: looked.update([name]))
+    turned = asyncio.Event()
+    real, turns = hub.wheel._look, 0
+
+    def look(*arguments: Any) -> Any:
+        nonlocal turns
+        turns += 1
+        if turns > 2 * SPOKES:
+            turned.set()
+        return real(*arguments)
+
+    monkeypatch.setattr(hub.wheel, "_look", look)
+    async with asyncio.timeout(10):
+        await turned.wait()
+    assert not looked
 
 
 async def serving_is_calm(serving: Serving) -> None:

@@ -29,6 +29,12 @@ Make = Callable[..., Message]
 
 
 @pytest.fixture
+def pings_every_second(settings: Any) -> None:
+    """What a hub reads when it is made."""
+    settings.HERMES_PING_SECONDS = 1
+
+
+@pytest.fixture
 async def hub(valkey: Valkey, provisioned: Any) -> AsyncIterator[Hub]:
     """A running hub."""
     running = Hub()
@@ -287,10 +293,8 @@ async def test_a_token_that_ends_closes_its_connection(hub: Hub, connect: Connec
     await row_of(alice, close_code=4401)
 
 
-async def test_connections_are_pinged_with_their_rooms_position(
-    hub: Hub, connect: Connect, settings: Any, message: Make
-) -> None:
-    settings.HERMES_PING_SECONDS = 1
+@pytest.mark.usefixtures("pings_every_second")
+async def test_connections_are_pinged_with_their_rooms_position(hub: Hub, connect: Connect, message: Make) -> None:
     alice, old = connect("alice"), connect("bob", v1=False)
     await hub.join(alice, None)
     await hub.join(old, None)

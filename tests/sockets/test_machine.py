@@ -383,9 +383,10 @@ class Machine(RuleBasedStateMachine):
         connection = make_connection(client.user, client.room_id, v1=client.speaks_v1, issued_at=int(self.clock.now))
         client.connection, client.process, client.issued_at = connection, process, int(self.clock.now)
         client.pipe, client.is_stalled = Pipe(), False
-        connection.outbound = RawOutbound(client.pipe, connection.on_cut)
+        hub = self.processes[process].hub
+        connection.outbound = RawOutbound(client.pipe, connection.on_cut, hub.wheel.laggards(connection))
         position = None if is_malformed else client.position
-        joining = self.processes[process].hub.join(connection, position, malformed=is_malformed)
+        joining = hub.join(connection, position, malformed=is_malformed)
         client.joining = self.loop.create_task(joining)
 
     def _joined(self, client: Client) -> None:

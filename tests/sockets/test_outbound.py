@@ -10,7 +10,7 @@ import pytest
 from autobahn.exception import Disconnected
 
 from notifications.registry.records import Traffic
-from notifications.sockets.outbound import STALL_SECONDS, Batch, QueuedOutbound, RawOutbound
+from notifications.sockets.outbound import STALL_SECONDS, Batch, Outbound, QueuedOutbound, RawOutbound
 from notifications.sockets.protocol import PING_FRAME, Close, text_frame
 
 
@@ -44,7 +44,7 @@ class Transport:
 def raw() -> tuple[RawOutbound, Transport, list[int]]:
     cuts: list[int] = []
     transport = Transport()
-    return RawOutbound(transport, cuts.append), transport, cuts
+    return RawOutbound(transport, cuts.append, set()), transport, cuts
 
 
 def test_a_batch_is_framed_once_for_all_its_sockets() -> None:
@@ -76,24 +76,25 @@ def test_what_was_sent_is_counted_and_what_waits_is_what_was_seen_at_the_last_lo
     assert outbound.traffic() == Traffic(2, sent, 0)
 
 
-def test_who_has_taken_everything_is_not_asked_again_until_something_is_written() -> None:
-    outbound, transport, _ = raw()
-    asked: list[float] = []
-
-    def buffered() -> int:
-        asked.append(now)
-        return transport.waiting
-
-    transport.buffered = buffered  # type: ignore[method-assign]
+def test_who_takes_everything_at_once_is_no_laggard() -> None:
+    laggards: set[Outbound] = set()
+    transport = Transport()
+    transport.write = lambda data: 0  # type: ignore[method-assign]
+    outbound = RawOutbound(transport, [].append, laggards)
+    outbound.write(Batch([b"x" * 300_000]))
     outbound.ping()
-    for now in (1.0, 2.0, 3.0):  # it takes the ping after the first look
-        outbound.check_progress(now)
-        transport.read(len(PING_FRAME))
-    assert asked == [1.0, 2.0]
+    assert not laggards
+
+
+def test_who_leaves_something_is_a_laggard_until_a_look_finds_nothing() -> None:
+    laggards: set[Outbound] = set()
+    transport = Transport()
+    outbound = RawOutbound(transport, [].append, laggards)
     outbound.ping()
-    now = 4.0
-    outbound.check_progress(now)
-    assert asked == [1.0, 2.0, 4.0]
+    assert laggards == {outbound}
+    assert outbound.check_progress(1.0)
+    transport.read(len(PING_FRAME))
+    assert not outbound.check_progress(2.0)
 
 
 def test_a_reader_more_than_a_mebibyte_behind_is_cut(settings: Any) -> None:
@@ -155,7 +156,7 @@ async def queued() -> AsyncIterator[Queued]:
     """A queued outbound, its server and its cuts."""
     server = Server()
     cuts: list[int] = []
-    outbound = QueuedOutbound(server.send, cuts.append)
+    outbound = QueuedOutbound(server.send, cuts.append, set())
     yield outbound, server, cuts
     await outbound.aclose()
 
@@ -199,12 +200,13 @@ async def test_a_queue_that_is_full_cuts_its_reader(queued: Queued, settings: An
 async def test_a_send_that_hangs_cuts_its_reader(queued: Queued) -> None:
     outbound, server, cuts = queued
     loop = asyncio.get_running_loop()
-    outbound.check_progress(loop.time())
+    assert not outbound.check_progress(loop.time())
     server.open.clear()
     outbound.write(Batch([b"one"]))
+    assert outbound.check_progress(loop.time()), "it waits for its turn"
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    outbound.check_progress(loop.time())
+    assert outbound.check_progress(loop.time()), "it is being sent"
     assert cuts == []
     outbound.check_progress(loop.time() + STALL_SECONDS)
     assert cuts == [Close.SLOW]

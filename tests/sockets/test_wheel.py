@@ -1,4 +1,4 @@
-"""The wheel: every connection has its turn once a second, its ping once in an interval, and its token's end in time."""
+"""The wheel: a ping once in an interval, a look at each turn for those who lag behind, and each token's end in time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,16 @@ class Scene:
     def ping(self, connections: Iterable[Connection]) -> None:
         self.pinged.update(connections)
 
-    def watch(self, connection: Connection) -> None:
-        """Count the looks at a connection."""
+    def watch(self, connection: Connection, looks: float = float("inf")) -> None:
+        """Add a connection whose reader lags behind for so many looks, and count them."""
+
+        def look(now: float) -> bool:
+            self.looks.update([connection])
+            return self.looks[connection] < looks
+
         outbound: Any = connection.outbound
-        outbound.check_progress = lambda now: self.looks.update([connection])
+        outbound.check_progress = look
+        self.wheel.laggards(connection).add(outbound)
         self.wheel.add(connection)
 
 
@@ -58,6 +64,15 @@ async def test_each_is_looked_at_once_a_turn_and_pinged_once_an_interval(scene: 
     assert max(looks) - min(looks) <= 1
     assert max(scene.pinged.values()) - min(scene.pinged.values()) <= 1
     assert all(scene.looks[each] // 5 <= scene.pinged[each] <= scene.looks[each] // 5 + 1 for each in connections)
+
+
+async def test_who_has_taken_everything_is_looked_at_no_more(scene: Scene, connect: Connect) -> None:
+    alice, bob = connect("alice"), connect("bob")
+    scene.watch(alice, 3)
+    scene.watch(bob)
+    await eventually(lambda: scene.looks[bob] >= 8)
+    assert scene.looks[alice] == 3
+    assert not scene.wheel.laggards(alice) - {bob.outbound}
 
 
 async def test_who_has_left_is_looked_at_no_more(scene: Scene, connect: Connect) -> None:
@@ -96,3 +111,39 @@ async def test_who_refreshes_before_the_end_stays(scene: Scene, connect: Connect
     looks = scene.looks[alice]
     await eventually(lambda: scene.looks[alice] >= looks + 4)
     assert not alice.is_closing
+
+
+async def test_a_token_that_is_given_for_less_than_an_interval_ends_in_time(scene: Scene, connect: Connect) -> None:
+    """Its slot may not come by before its end."""
+    many = [connect(f"member-{number}") for number in range(MANY)]
+    for number, each in enumerate(many):
+        each.ends_at = time.time() + 0.05 + 0.4 * number / MANY
+        scene.wheel.add(each)
+    await eventually(lambda: all(each.is_closing for each in many))
+    assert time.time() - many[-1].ends_at < 0.3
+
+
+async def test_who_is_given_a_token_that_ends_sooner_is_closed_at_its_end(scene: Scene, connect: Connect) -> None:
+    alice = connect("alice")
+    alice.ends_at = time.time() + 600
+    scene.wheel.add(alice)
+    await eventually(lambda: scene.pinged[alice])
+    alice.ends_at = time.time() + 0.1
+    scene.wheel.add(alice)
+    await eventually(lambda: alice.is_closing)
+    assert 0 <= time.time() - alice.ends_at < 0.3
+
+
+async def test_whose_token_ends_after_the_next_visits_is_told_in_time_all_the_same(
+    scene: Scene, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who was far from the end at one visit is found near it at a later one."""
+    monkeypatch.setattr(module, "EXPIRING_SECONDS", 0)
+    monkeypatch.setattr(module, "END_JITTER", 0.0)
+    many = [connect(f"member-{number}") for number in range(MANY)]
+    for each in many:
+        each.ends_at = time.time() + 1.5  # three intervals from now
+        scene.wheel.add(each)
+    await eventually(lambda: all(each.is_closing for each in many))
+    assert 0 <= time.time() - many[0].ends_at < 0.3
+    assert min(scene.pinged.values()) >= 2
