@@ -23,7 +23,7 @@ from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.message import Message
 from notifications.stream.position import Position
 from notifications.stream.redis_client import async_client
-from notifications.stream.replies import Activity, Appended, Page, seq_of, to_entry, to_position
+from notifications.stream.replies import Activity, Appended, Page, seq_of, to_activity, to_entry, to_position
 from notifications.stream.round_trips import RoundTrips
 
 logger = logging.getLogger(__name__)
@@ -160,9 +160,11 @@ class History:
                 commands.append(("XREVRANGE", key, "+", "-", "COUNT", 1))
             else:
                 commands.append(("XRANGE", key, cursor or "-", "+", "COUNT", ACTIVITY_LENGTH * 2))
-        replies = await self._send(commands)
+        replies = await self._send(commands, raw=True)
         found = {}
         for (partition, cursor), items in zip(cursors.items(), replies, strict=True):
+            if isinstance(items, redis.RedisError):
+                raise HistoryUnavailable(f"Redis refuses to say what happened: {type(items).__name__}: {items}")
             last = items[-1][0] if items else b""
             if cursor is None:
                 found[partition] = Activity(last, {}, overrun=False)
@@ -171,10 +173,7 @@ class History:
             # From an empty stream on, all that is there is new; it was overrun if it has been trimmed already.
             overrun = overrun or (not cursor and len(items) >= ACTIVITY_LENGTH)
             fresh = items[1:] if cursor and not overrun else items
-            heads = {
-                f[b"room"].decode(): Position(f[b"epoch"].decode(), int(f[b"seq"]), f[b"id"].decode()) for _, f in fresh
-            }
-            found[partition] = Activity(last, heads, overrun)
+            found[partition] = Activity(last, dict(map(to_activity, fresh)), overrun)
         return found
 
     async def _run(self, calls: list[tuple[Any, ...]], *, durable: bool) -> list[Any]:

@@ -69,6 +69,13 @@ def seq_of(item: tuple[bytes, Any]) -> int:
     return int(item[0].split(b"-")[0])
 
 
+def to_activity(item: tuple[bytes, list[bytes]]) -> tuple[str, Position]:
+    """Read one item of an activity stream, its fields as they came: a room, and its position."""
+    names_and_values = iter(item[1])
+    fields = dict(zip(names_and_values, names_and_values, strict=True))
+    return fields[b"room"].decode(), Position(fields[b"epoch"].decode(), int(fields[b"seq"]), fields[b"id"].decode())
+
+
 def to_entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
     """Read one item of a room's log."""
     fields, seq = item[1], seq_of(item)

@@ -260,6 +260,15 @@ async def test_activity_that_was_trimmed_or_lost_is_called_overrun(
     assert found.overrun, "a stream that was empty and is long now may have been trimmed meanwhile"
 
 
+async def test_activity_that_redis_refuses_to_read_is_no_silence(history: History, valkey: Valkey) -> None:
+    partition = keys.partition("acme")
+    with client(valkey) as redis_client:
+        redis_client.set(keys.activity_key("development", partition), "of another kind")
+    for cursor in (None, b"", b"1-0"):
+        with pytest.raises(HistoryUnavailable, match="WRONGTYPE"):
+            await history.activity("development", {partition: cursor})
+
+
 async def test_connections_that_broke_unnoticed_cost_nobody_a_failure(
     history: History, message: Make, valkey: Valkey
 ) -> None:
