@@ -11,7 +11,7 @@ PROCESSES := tests/browser tests/e2e tests/test_admin_speed.py tests/test_health
 BROWSERS := tests/browser tests/faults tests/test_admin_speed.py
 SCENES := tests/hosts tests/deploy tests/e2e
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations lint types format pictures bench bench-quick venv clean
+.PHONY: help run test test-python test-js test-load load test-postgres test-faults faults operations image lint types format pictures bench bench-quick venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -82,6 +82,10 @@ faults: .venv/.installed-dev ## break everything at random moments and judge wha
 # As root. Debian's mirror and the package index are asked; the bare Debian is kept in var/debian.
 operations: .venv/.installed-dev ## follow docs/operations.md on a bare Debian (debootstrap), command by command
 	OPERATIONS=debian $(BIN)/python -m pytest $(PYTEST_ARGS) tests/deploy/test_newcomer.py
+
+# As root, with buildah and debootstrap. Asks the same two.
+image: .venv/.installed-dev ## build the container image from a bare Debian, and run the main job in it
+	IMAGE=build $(BIN)/python -m pytest $(PYTEST_ARGS) tests/deploy/test_image.py
 
 test-js: node_modules/.installed ## types and tests of the toolkit
 	npm run --silent types

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from notifications.exceptions import HistoryUnavailable
@@ -161,6 +161,12 @@ class Feeds:
         if feed.is_busy:
             self._busy[feed] = None
             self._write_soon()
+
+    def write(self, feeds: Iterable[Feed]) -> None:
+        """Have feeds written now, unless others wait for the end of this turn: then with them."""
+        self._busy.update((feed, None) for feed in feeds if feed.is_busy)
+        if self._busy and not self._is_writing:
+            self._write()
 
     async def close_empty(self) -> None:
         """Leave the rooms that nobody is in."""

@@ -18,7 +18,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import redis
 from channels.layers import get_channel_layer
 from django.conf import settings
 
@@ -34,10 +33,10 @@ from notifications.sockets.feed import Feed
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
 from notifications.sockets.guard import Guard
+from notifications.sockets.hints import Hints
 from notifications.sockets.inbox import WORKERS, Inbox
 from notifications.sockets.outbound import Batch
 from notifications.sockets.wheel import Wheel
-from notifications.stream.entry import from_hint
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.position import Lost, Position, Resume
@@ -45,7 +44,6 @@ from notifications.stream.publish import Publisher
 
 logger = logging.getLogger(__name__)
 
-HINTS_A_TURN = 32  # then others on the loop have their turn
 RESTART_SECONDS = 1.0
 JOIN_SECONDS = 10.0
 STOP_SECONDS = 8.0
@@ -69,6 +67,7 @@ class Hub:
         self._guard = Guard(lambda: list(self._connections), self.authorizer)
         self._feeds = Feeds(self._history, self._layer, self._guard.make_feed)
         self._follower = Follower(self._feeds, self._history)
+        self._hints = Hints(self._layer, self._feeds, self._ear)
         self.registry = Registry(f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}")
         self.is_draining = False
 
@@ -78,8 +77,13 @@ class Hub:
         self._ear.open()
         vitals.show(lambda: len(self._connections), lambda: len(self._feeds))
         listening = asyncio.Event()
+
+        def on_listening() -> None:
+            self._follower.compare_soon()
+            listening.set()
+
         loops = {
-            "receive": lambda: self._receive(listening),
+            "receive": lambda: self._hints.run(on_listening),
             "follow": self._follower.run,
             "time": self.wheel.run,
             "guard": self._keep_guard,
@@ -208,39 +212,6 @@ class Hub:
         connection.outbound.write(batch)
         vitals.TALLY.written(len(texts), batch.size)
         return how
-
-    async def _receive(self, listening: asyncio.Event) -> None:
-        """Take hints from the channel layer, for ever."""
-        try:
-            channel = await self._layer.new_channel()
-            await self._feeds.listen_on(channel)
-        except (redis.RedisError, OSError) as error:  # tried again every second; the follower complains in words
-            logger.debug("The channel layer does not answer: %s", type(error).__name__)
-            return
-        self._ear.listen_on(channel)
-        self._follower.compare_soon()
-        listening.set()
-        count = 0
-        while True:
-            try:
-                # Never with a deadline around it: a cancelled receive unsubscribes the channel.
-                hint = await self._layer.receive(channel)
-                if "pulse" in hint:
-                    self._ear.heard(hint["pulse"])
-                    continue
-                feed = self._feeds.get((hint["stage"], hint["room"]))
-                if feed is not None:
-                    if not feed.take(from_hint(hint), hint["seq"]):
-                        self._feeds.fill(feed)
-                    self._feeds.mark(feed)
-            except Exception as error:
-                # Another release's hint, perhaps, or no hint at all; the follower finds what it spoke of. A new
-                # channel would leave this one behind in the layer, filling up with hints that nobody reads.
-                logger.warning("A hint was not understood and is ignored: %s", type(error).__name__)
-                await asyncio.sleep(0)
-            count += 1
-            if count % HINTS_A_TURN == 0:
-                await asyncio.sleep(0)
 
     async def _keep_rooms(self) -> None:
         """Once a second: leave the rooms that nobody is in."""

@@ -1,4 +1,4 @@
-"""Hint layer: Channels' pub/sub layer, many groups in one round trip, and many hints in one turn. Called by publish.
+"""Hint layer: Channels' pub/sub layer, many groups in one round trip, many hints in one turn. Called by publish, hints.
 
 `group_send` waits for Redis's answer under a lock, group after group: the ten rooms of one batch would be ten round
 trips, and the pollers of a relay would stand in line for them. `get_message` takes a deadline, a retry and the books of
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -23,7 +23,7 @@ from notifications.stream.round_trips import RoundTrips
 
 logger = logging.getLogger(__name__)
 
-HINTS = 10_000  # that may wait for a hub whose event loop is behind; the follower finds what further ones spoke of
+WAITING = 10_000  # messages in a channel that is not listened to; a layer may drop what is too much for a reader
 LOOK_SECONDS = 0.1  # channels_redis's own: how soon a receiver sees that there is something to subscribe to
 RESTART_SECONDS = 1.0  # channels_redis's own
 COMPLAIN_SECONDS = 60.0
@@ -54,9 +54,12 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
                     continue
                 # This one connects, subscribes again after a failure, and waits.
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_SECONDS)
+                heard: dict[str, list[bytes]] = {}
                 if message is not None:
-                    self._deliver(message["channel"], message["data"])
-                await self._take_the_rest(pubsub)
+                    self._deliver(message["channel"], message["data"], heard)
+                await self._take_the_rest(pubsub, heard)
+                for channel, published in heard.items():
+                    self._tell(channel, published)
             except (redis.RedisError, OSError) as error:  # the follower says so in words
                 logger.debug("The channel layer's subscription does not answer: %s", type(error).__name__)
                 await asyncio.sleep(RESTART_SECONDS)
@@ -64,7 +67,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
                 self._complain("The channel layer's subscription failed and begins again: %s", type(error).__name__)
                 await asyncio.sleep(RESTART_SECONDS)
 
-    async def _take_the_rest(self, pubsub: Any) -> None:
+    async def _take_the_rest(self, pubsub: Any, heard: dict[str, list[bytes]]) -> None:
         """Take what the last read of the socket has brought; waits for nothing."""
         parser = getattr(pubsub.connection, "_parser", None)
         reader = getattr(parser, "_reader", None)
@@ -73,7 +76,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
         while reader.has_data():
             reply = reader.gets(False)
             if isinstance(reply, list) and reply[0] == b"message":
-                self._deliver(reply[1], reply[2])
+                self._deliver(reply[1], reply[2], heard)
             elif isinstance(reply, list | bytes):  # what the library keeps books of
                 is_push = isinstance(reply, hiredis.PushNotification)
                 reply = await parser.handle_push_response(reply) if is_push else reply
@@ -83,18 +86,29 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
             else:  # half of a reply, whose rest is still to come
                 return
 
-    def _deliver(self, name: bytes | str, data: bytes) -> None:
-        """Put what was published into the channel that has this name, or into those of the group that has it."""
+    def _deliver(self, name: bytes | str, data: bytes, heard: dict[str, list[bytes]]) -> None:
+        """Put what was published into the channel that has this name, or into those of the group that has it.
+
+        What goes to a channel that somebody listens to is put into ``heard`` instead.
+        """
         layer = self.channel_layer
         name = name.decode() if isinstance(name, bytes) else name
         for channel in (name,) if name in layer.channels else layer.groups.get(name, ()):
             queue = layer.channels.get(channel)
             if queue is None:
                 continue
-            if queue.qsize() < HINTS:
+            if channel in layer.listeners:
+                heard.setdefault(channel, []).append(data)
+            elif queue.qsize() < WAITING:
                 queue.put_nowait(data)
             else:
-                self._complain("%d hints wait for the event loop; what more would speak of is read later.", HINTS)
+                self._complain("%d messages wait in a channel that nobody reads; further ones are dropped.", WAITING)
+
+    def _tell(self, channel: str, published: list[bytes]) -> None:
+        try:
+            self.channel_layer.listeners[channel](published)
+        except Exception:  # a listener's error is no reason to receive nothing more
+            logger.exception("What came over the channel layer could not be handled.")
 
     def _complain(self, text: str, *arguments: object) -> None:
         if time.monotonic() - self._complained_at >= COMPLAIN_SECONDS:
@@ -114,7 +128,17 @@ class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
         layer = super()._get_layer()
         if is_new:
             layer._shards = [_Shard(shard.host, layer) for shard in layer._shards]
+            layer.listeners = {}
         return layer
+
+    def listen(self, channel: str, hear: Callable[[Sequence[bytes]], None]) -> None:
+        """Have what comes to a channel told at once, and not kept for `receive`.
+
+        Args:
+            channel: of this event loop.
+            hear: called with all that one read of the socket has brought, packed; `deserialize` reads each.
+        """
+        self._get_layer().listeners[channel] = hear
 
     async def group_send_many(self, messages: Mapping[str, dict[str, Any]]) -> None:
         """Send a message to each of many groups.

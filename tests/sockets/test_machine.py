@@ -28,6 +28,7 @@ from notifications.sockets import feed as feed_module
 from notifications.sockets import follower as follower_module
 from notifications.sockets.feeds import Feeds
 from notifications.sockets.follower import Follower
+from notifications.sockets.hints import Hints
 from notifications.sockets.hub import Hub
 from notifications.sockets.outbound import RawOutbound
 from notifications.stream.entry import from_hint, to_hint
@@ -64,7 +65,8 @@ class Process:
         self.feeds = self.hub._feeds = Feeds(world, self.layer, self.hub._guard.make_feed)  # type: ignore[arg-type]
         self.follower = self.hub._follower = Follower(self.feeds, world)  # type: ignore[arg-type]
         self.hints: list[dict[str, Any]] = []
-        self.tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self.hub._receive(asyncio.Event()))]
+        self.hub._hints = Hints(self.layer, self.feeds, self.hub._ear)
+        self.tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self.hub._hints.run(lambda: None))]
         self.looking: asyncio.Task[None] | None = None
 
     async def hear(self, hint: dict[str, Any]) -> None:

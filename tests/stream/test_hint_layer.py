@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -129,10 +129,10 @@ async def test_a_deadline_of_the_kernel_does_not_end_the_receiver(layer: Any, mo
     assert next(failures, None) is None
 
 
-async def test_hints_beyond_what_may_wait_are_dropped_and_that_is_said_once(
+async def test_messages_beyond_what_may_wait_are_dropped_and_that_is_said_once(
     layer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(hint_layer, "HINTS", 100)
+    monkeypatch.setattr(hint_layer, "WAITING", 100)
     slow, quick = await layer.new_channel(), await layer.new_channel()
     await layer.group_add("many", slow)
     await layer.group_add("last", quick)
@@ -141,7 +141,7 @@ async def test_hints_beyond_what_may_wait_are_dropped_and_that_is_said_once(
     await layer.receive(quick)
     assert layer._get_layer().channels[slow].qsize() == 100
     assert [(await layer.receive(slow))["n"] for _ in range(100)] == list(range(100))
-    assert [record.levelname for record in caplog.records if "hints wait" in record.message] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if "messages wait" in record.message] == ["WARNING"]
 
 
 async def test_no_payload_reaches_a_log_on_its_way_through_the_layer(
@@ -153,3 +153,32 @@ async def test_no_payload_reaches_a_log_on_its_way_through_the_layer(
     await layer.group_send("many", {"type": "hint", "text": "a-payload-like-no-other"})
     assert (await layer.receive(channel))["text"] == "a-payload-like-no-other"
     assert "a-payload-like-no-other" not in caplog.text
+
+
+async def test_who_listens_is_told_at_once_all_that_one_read_has_brought(layer: Any) -> None:
+    channel, reads = await layer.new_channel(), []
+    await layer.group_add("many", channel)
+    layer.listen(channel, lambda published: reads.append([layer.deserialize(each)["n"] for each in published]))
+    await crowd(layer, 2_000)
+    await eventually(lambda: sum(map(len, reads)) == 2_000)
+    assert [number for read in reads for number in read] == list(range(2_000))
+    assert len(reads) < 100
+    assert layer._get_layer().channels[channel].empty()
+
+
+async def test_a_listener_that_fails_is_told_the_next(layer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    channel, heard = await layer.new_channel(), []
+
+    def hear(published: Sequence[bytes]) -> None:
+        heard.extend(published)
+        if len(heard) == 1:
+            raise ValueError("a bug")
+
+    layer.listen(channel, hear)
+    await layer.send(channel, {"type": "hint", "n": 1})
+    await eventually(lambda: heard)
+    await layer.send(channel, {"type": "hint", "n": 2})
+    await eventually(lambda: len(heard) == 2)
+    (record,) = caplog.records
+    assert "could not be handled" in record.message
+    caplog.clear()
