@@ -123,7 +123,7 @@ def test_each_unit_and_file_of_the_folder_has_its_place_on_the_page() -> None:
     listed = {names(cells[0])[0] for cells in rows(read(manual.PAGE).partition("\n## ")[0])}
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").rglob("*") if path.is_file()}
     assert listed == there
-    commands = "\n".join(step.command for step in COMMANDS)
+    commands = "\n".join([*(step.command for step in COMMANDS), read("docs/containers.md")])
     for path in there:
         assert f"/opt/hermes/{path}" in commands
 
