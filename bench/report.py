@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import results
+from bench.causes import CAUSES
 from bench.figures import SHARES
 from bench.goals import Verdict, growth_line, growth_points, judge
 from bench.plans import SIZES
@@ -127,7 +128,14 @@ def _goals(verdicts: Sequence[Verdict]) -> list[str]:
     judged = sum(not verdict.outcome.startswith("not judged") for verdict in verdicts)
     rows = [["what", "goal", "Hermes", ""]]
     rows += [[verdict.title, verdict.goal, verdict.found, verdict.outcome] for verdict in verdicts]
-    return [f"{met} of {judged} goals that could be judged are met.", "", *markdown(rows)]
+    missed = [verdict for verdict in verdicts if verdict.outcome.startswith("missed")]
+    causes = [
+        f"- *{verdict.title}, {verdict.goal}* ({verdict.outcome}). {CAUSES[verdict.title, verdict.goal]}"
+        for verdict in missed
+        if (verdict.title, verdict.goal) in CAUSES
+    ]
+    lines = [f"{met} of {judged} goals that could be judged are met.", "", *markdown(rows)]
+    return [*lines, "", "### What is missed, and why", "", *causes, ""] if causes else lines
 
 
 def _growth(report: Report) -> list[str]:

@@ -112,6 +112,9 @@ def read_all(paths: Sequence[Path]) -> Report:
         ValueError: a scenario is in two of them, or they were not measured on one machine.
     """
     whole, *others = (read(path) for path in paths)
+    for each in (whole, *others):  # who takes part in none of a file's scenarios is not missed there
+        part = {name for plan in each.settings.values() for name in plan["contestants"]}
+        each.missing = {name: why for name, why in each.missing.items() if name in part}
     for other in others:
         if twice := whole.settings.keys() & other.settings.keys():
             raise ValueError(f"{min(twice)} is in two files: runs that were not interleaved are not compared.")

@@ -76,7 +76,8 @@ def run(order: Order, say: Callable[[str], None]) -> tuple[Report, Path]:
         report.left_out.append("a core for the server alone: this machine has one, and its numbers are of no use")
     with Ground(DIRECTORY / "work") as ground:
         report.versions |= engines()
-        contestants = admit(make(order.names, ground), report, say)
+        names = tuple(name for name in order.names if any(name in plan.contestants for plan in order.plans))
+        contestants = admit(make(names, ground), report, say)
         took: dict[str, float] = {}  # each contestant's last turn, by which its next is judged
         for number in range(1, order.rounds + 1):
             for plans in together(order.plans):
@@ -86,8 +87,8 @@ def run(order: Order, say: Callable[[str], None]) -> tuple[Report, Path]:
                 for contestant in turns[shift:] + turns[:shift]:
                     begun = time.monotonic()
                     if begun - began + took.get(contestant.name, 0.0) > order.within:
-                        names = ", ".join(plan.name for plan in plans)
-                        report.left_out.append(f"{names}, {contestant.name}, round {number}: no time was left")
+                        what = ", ".join(plan.name for plan in plans)
+                        report.left_out.append(f"{what}, {contestant.name}, round {number}: no time was left")
                         continue
                     results = turn(ground, contestant, plans)
                     took[contestant.name] = time.monotonic() - begun

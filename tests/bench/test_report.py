@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench import results
+from bench.causes import CAUSES
 from bench.figures import line, percentile, spectrum, spread
 from bench.goals import judge, judge_growth, outcome
 from bench.plans import QUICK, SIZES, WHOLE, choose, together
@@ -195,6 +196,23 @@ def test_scenarios_of_several_files_make_one_page_and_no_scenario_is_of_two(smal
     assert "1 to 3 rounds, 2 minutes" in page(whole, "a.json, b.json")
     with pytest.raises(ValueError, match="is in two files"):
         results.read_all([paths[0], paths[0]])
+
+
+def test_who_takes_part_in_none_of_a_file_s_scenarios_is_not_missing_there(small: Report, tmp_path: Path) -> None:
+    small.settings = {name: plan for name, plan in small.settings.items() if name.startswith("growth-")}
+    small.write(tmp_path / "growth.json")
+    assert small.missing
+    assert "centrifugo" not in small.settings["growth-100"]["contestants"]
+    assert not results.read_all([tmp_path / "growth.json"]).missing
+
+
+def test_each_cause_is_one_of_a_goal_and_is_told_where_it_is_missed(small: Report) -> None:
+    every = {(verdict.title, verdict.goal) for verdict in judge(small)}
+    assert CAUSES.keys() <= every
+    text = page(small, "bench.json")
+    told = {key for key, cause in CAUSES.items() if cause in text}
+    assert told == {key for key, outcome_ in verdicts(small).items() if outcome_.startswith("missed")} & CAUSES.keys()
+    assert told
 
 
 def test_parts_are_chosen_by_name() -> None:
