@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.scenes.crew import Crew
 
 MODULE = "github.com/centrifugal/centrifugo/v6"
-PINNED = "v6.7.1"
+PINNED = "v6.9.1"
 QUEUE = "bench-centrifugo"
 _BIN = ROOT / "var" / "bench" / "bin"
 _SECRET = "bench-only-secret-" * 4
