@@ -29,7 +29,7 @@ CLIENT_GONE = (OSError, Disconnected)
 
 
 class Batch:
-    """Texts for many sockets; their WebSocket frames are joined once, when the first socket needs them.
+    """Texts for many sockets; their WebSocket frames are joined once.
 
     Args:
         texts: frames' texts, UTF-8, in order.
@@ -37,21 +37,15 @@ class Batch:
         since: when the first of them came, in monotonic seconds.
     """
 
-    __slots__ = ("_wire", "entries", "since", "size", "texts")
+    __slots__ = ("entries", "since", "size", "texts", "wire")
 
     def __init__(self, texts: Sequence[bytes], entries: Sequence[Entry] = (), since: float = 0.0) -> None:
         self.texts = texts
         self.entries = entries
         self.since = since
         self.size = sum(map(len, texts))  # bytes
-        self._wire: bytes | None = None
-
-    @property
-    def wire(self) -> bytes:
-        """All of them as WebSocket frames, for one write."""
-        if self._wire is None:
-            self._wire = b"".join([text_frame(text) for text in self.texts])
-        return self._wire
+        # All of them as WebSocket frames, for one write.
+        self.wire = b"".join([text_frame(text) for text in texts])
 
 
 class RawSocket(Protocol):
@@ -150,14 +144,11 @@ class RawOutbound:
 
     def write(self, batch: Batch) -> None:
         """See `Outbound.write`."""
-        wire = batch.wire
-        self._written += len(wire)
         self._frames += len(batch.texts)
-        self._write(wire)
+        self._write(batch.wire)
 
     def ping(self) -> None:
         """See `Outbound.ping`."""
-        self._written += len(PING_FRAME)
         self._write(PING_FRAME)
 
     def close(self, code: int, reason: str) -> None:
@@ -183,6 +174,7 @@ class RawOutbound:
         return bool(waiting)
 
     def _write(self, wire: bytes) -> None:
+        self._written += len(wire)
         waiting = self._socket.write(wire)
         if waiting:  # the kernel has not taken all of it
             self._laggards.add(self)

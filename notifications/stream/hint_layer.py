@@ -45,7 +45,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
         self.round_trips = RoundTrips(self._redis)  # type: ignore[arg-type]
 
     async def _do_receiving(self) -> None:
-        """Receive for ever, as the library does, and take what has come with a hint without asking for each."""
+        """Receive for ever, as the library does, and read by ourselves while there is something to be read."""
         while True:
             try:
                 pubsub: Any = self._pubsub
@@ -54,12 +54,10 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
                     continue
                 # This one connects, subscribes again after a failure, and waits.
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_SECONDS)
-                heard: dict[str, list[bytes]] = {}
                 if message is not None:
-                    self._deliver(message["channel"], message["data"], heard)
-                await self._take_the_rest(pubsub, heard)
-                for channel, published in heard.items():
-                    self._tell(channel, published)
+                    await self._read_on(pubsub, message)
+                elif _has_failed(pubsub.connection):
+                    await pubsub.connection.disconnect(nowait=True)
             except (redis.RedisError, OSError) as error:  # the follower says so in words
                 logger.debug("The channel layer's subscription does not answer: %s", type(error).__name__)
                 await asyncio.sleep(RESTART_SECONDS)
@@ -67,13 +65,32 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
                 self._complain("The channel layer's subscription failed and begins again: %s", type(error).__name__)
                 await asyncio.sleep(RESTART_SECONDS)
 
-    async def _take_the_rest(self, pubsub: Any, heard: dict[str, list[bytes]]) -> None:
-        """Take what the last read of the socket has brought; waits for nothing."""
-        parser = getattr(pubsub.connection, "_parser", None)
-        reader = getattr(parser, "_reader", None)
-        if parser is None or reader is None:  # another task has closed it
-            return
-        while reader.has_data():
+    async def _read_on(self, pubsub: Any, message: Mapping[str, Any]) -> None:
+        """Take what has come with a message, and what comes after it for a moment, without the library's own way.
+
+        That one takes as long for a message as its way to five sockets: a deadline, a retry and a look at its books.
+        """
+        heard: dict[str, list[bytes]] = {}
+        self._deliver(message["channel"], message["data"], heard)
+        connection = pubsub.connection
+        parser = getattr(connection, "_parser", None)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                while pubsub.connection is connection and await self._take_all(pubsub, parser, heard):
+                    self._tell(heard)
+                    await parser.read_from_socket()
+        except (OSError, redis.ConnectionError):
+            pass  # the moment is over, or the connection: the library's own way finds out, and connects again
+        finally:
+            self._tell(heard)
+
+    async def _take_all(self, pubsub: Any, parser: Any, heard: dict[str, list[bytes]]) -> bool:
+        """Take what the last read of the socket has brought; waits for nothing.
+
+        Returns:
+            Whether more may come; if not, another task has closed the connection.
+        """
+        while (reader := getattr(parser, "_reader", None)) is not None and parser._connected:
             reply = reader.gets(False)
             if isinstance(reply, list) and reply[0] == b"message":
                 self._deliver(reply[1], reply[2], heard)
@@ -83,8 +100,9 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
                 await pubsub.handle_message(reply, ignore_subscribe_messages=True)
             elif isinstance(reply, redis.RedisError):
                 raise reply
-            else:  # half of a reply, whose rest is still to come
-                return
+            else:  # half of a reply, whose rest is still to come, or nothing
+                return True
+        return False
 
     def _deliver(self, name: bytes | str, data: bytes, heard: dict[str, list[bytes]]) -> None:
         """Put what was published into the channel that has this name, or into those of the group that has it.
@@ -104,16 +122,29 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
             else:
                 self._complain("%d messages wait in a channel that nobody reads; further ones are dropped.", WAITING)
 
-    def _tell(self, channel: str, published: list[bytes]) -> None:
-        try:
-            self.channel_layer.listeners[channel](published)
-        except Exception:  # a listener's error is no reason to receive nothing more
-            logger.exception("What came over the channel layer could not be handled.")
+    def _tell(self, heard: dict[str, list[bytes]]) -> None:
+        """Tell those who listen what one read has brought them."""
+        for channel, published in heard.items():
+            try:
+                self.channel_layer.listeners[channel](published)
+            except Exception:  # a listener's error is no reason to receive nothing more
+                logger.exception("What came over the channel layer could not be handled.")
+        heard.clear()
 
     def _complain(self, text: str, *arguments: object) -> None:
         if time.monotonic() - self._complained_at >= COMPLAIN_SECONDS:
             self._complained_at = time.monotonic()
             logger.warning(text, *arguments)
+
+
+def _has_failed(connection: Any) -> bool:
+    """Whether a connection has ended in a way that the library does not see.
+
+    The kernel's ETIMEDOUT is Python's TimeoutError: it is taken for the deadline of each read, at once and without end,
+    and the event loop would do nothing else any more.
+    """
+    stream = getattr(connection, "_reader", None)
+    return stream is not None and stream.exception() is not None
 
 
 async def _as_it_came(push: Any) -> Any:

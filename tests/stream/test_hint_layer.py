@@ -129,6 +129,28 @@ async def test_a_deadline_of_the_kernel_does_not_end_the_receiver(layer: Any, mo
     assert next(failures, None) is None
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_a_connection_that_the_kernel_gave_up_is_made_anew(layer: Any, is_busy: bool) -> None:
+    """The library takes its error for a deadline of its own, at once and without end: the loop would stand still."""
+    channel = await layer.new_channel()
+    await layer.group_add("many", channel)
+    await crowd(layer, 1)
+    await layer.receive(channel)
+    if not is_busy:  # the moment is over in which what comes after a hint is read
+        await asyncio.sleep(2 * hint_layer.LOOK_SECONDS)
+    gone = shard(layer)._pubsub.connection._reader
+    gone.set_exception(TimeoutError(110, "Connection timed out"))
+    hint = asyncio.create_task(layer.receive(channel))
+
+    async def heard() -> bool:
+        await crowd(layer, 1)
+        await asyncio.wait([hint], timeout=0.05)
+        return hint.done()
+
+    await eventually(heard)
+    assert shard(layer)._pubsub.connection._reader is not gone
+
+
 async def test_messages_beyond_what_may_wait_are_dropped_and_that_is_said_once(
     layer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
