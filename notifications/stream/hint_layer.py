@@ -73,7 +73,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
         heard: dict[str, list[bytes]] = {}
         self._deliver(message["channel"], message["data"], heard)
         connection = pubsub.connection
-        parser = getattr(connection, "_parser", None)
+        parser: Any = getattr(connection, "_parser", None)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 while pubsub.connection is connection and await self._take_all(pubsub, parser, heard):
