@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from notifications.stream.message import Message
 from notifications.stream.position import Position
@@ -18,9 +17,8 @@ HINT = "hermes.hint"  # the type of our channel-layer messages
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a room's history.
+class Entry(NamedTuple):
+    """One entry of a room's history; a tuple, because one is made for each message and process.
 
     Args:
         epoch, seq, id: its place; ``prev`` is the id of the entry before it (empty for the first), which chains them.

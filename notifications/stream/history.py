@@ -5,6 +5,7 @@ One Lua script appends, so that a place in the log, the idempotency key and the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -173,6 +174,8 @@ class History:
             # From an empty stream on, all that is there is new; it was overrun if it has been trimmed already.
             overrun = overrun or (not cursor and len(items) >= ACTIVITY_LENGTH)
             fresh = items[1:] if cursor and not overrun else items
+            if fresh:
+                await asyncio.sleep(0)  # thousands of rooms may have had entries, and hints wait behind all of them
             found[partition] = Activity(last, dict(map(to_activity, fresh)), overrun)
         return found
 

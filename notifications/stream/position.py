@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 MAX_SEQ = 2**53 - 1  # the largest whole number that JavaScript and Lua count exactly
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in one life of a room's history.
+class Position(NamedTuple):
+    """A place in one life of a room's history; a tuple, because two are made for each message and process.
 
     Args:
         epoch: names the history's life.

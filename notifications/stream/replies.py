@@ -71,9 +71,8 @@ def seq_of(item: tuple[bytes, Any]) -> int:
 
 def to_activity(item: tuple[bytes, list[bytes]]) -> tuple[str, Position]:
     """Read one item of an activity stream, its fields as they came: a room, and its position."""
-    names_and_values = iter(item[1])
-    fields = dict(zip(names_and_values, names_and_values, strict=True))
-    return fields[b"room"].decode(), Position(fields[b"epoch"].decode(), int(fields[b"seq"]), fields[b"id"].decode())
+    _, room, _, epoch, _, seq, _, last_id = item[1]  # in the order in which append.lua names them
+    return room.decode(), Position(epoch.decode(), int(seq), last_id.decode())
 
 
 def to_entry(epoch: str, item: tuple[bytes, dict[bytes, bytes]]) -> Entry:
