@@ -8,7 +8,8 @@ REDIS_URL names sentinels, each connection asks them for the primary as it is ma
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -135,8 +136,26 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
             return [b"".join(piece for command in commands for piece in packer.pack(*command))]
 
         async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
-            try:
+            with self._in_words():
                 await super().send_packed_command(*arguments, **options)
+
+        async def write(self, packed: bytes) -> None:
+            """Write commands within the caller's deadline; the library's own way makes a task for each, to time it.
+
+            Args:
+                packed: as Redis reads them.
+
+            Raises:
+                redis.ConnectionError, OSError: the connection has ended.
+            """
+            with self._in_words():
+                self._writer.write(packed)
+                await self._writer.drain()
+
+        @contextmanager
+        def _in_words(self) -> Iterator[None]:
+            try:
+                yield
             except RuntimeError as error:
                 raise redis.ConnectionError(f"The connection broke before it was written to: {error}") from error
             except AttributeError as error:

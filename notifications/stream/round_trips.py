@@ -53,7 +53,8 @@ class RoundTrips:
                 if connection.is_connected and await connection.can_read():
                     # Its end, or what nobody asked for. The pool itself looks away where Redis may announce failovers.
                     await connection.disconnect()
-                await connection.connect()  # does nothing where it is
+                if not connection.is_connected:
+                    await connection.connect()
                 replies = await _exchange(connection, commands)
             if is_kept and any(isinstance(reply, redis.exceptions.ReadOnlyError) for reply in replies):
                 # It was the primary when we connected; whoever connects again is told who is now.
@@ -82,6 +83,6 @@ class RoundTrips:
 async def _exchange(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
     # In C: an append has 17 arguments.
     packed = b"".join([hiredis.pack_command(tuple(command)) for command in commands])
-    await connection.send_packed_command(packed, check_health=False)
+    await connection.write(packed)
     parser = connection._parser
     return [await parser.read_response(disable_decoding=True) for _ in commands]
