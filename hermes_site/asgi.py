@@ -12,6 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hermes_site.settings")
 django_application = get_asgi_application()  # before the imports below: it fills Django's app registry
 
 from hermes_site import heap  # noqa: E402
+from hermes_site.request_ids import handshake_ids  # noqa: E402
 from notifications import health  # noqa: E402
 from notifications.access.origins import Receive, Scope, Send  # noqa: E402
 from notifications.routing import websocket_application  # noqa: E402
@@ -37,5 +38,5 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 application = ProtocolTypeRouter(
-    {"http": django_application, "websocket": websocket_application(hubs), "lifespan": lifespan}
+    {"http": django_application, "websocket": handshake_ids(websocket_application(hubs)), "lifespan": lifespan}
 )

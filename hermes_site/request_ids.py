@@ -1,10 +1,15 @@
-"""Request ids: one for each HTTP request, in its response and in every log line about it. Settings puts them on."""
+"""Request ids: one for each HTTP request, in its response and in every log line about it. Settings puts them on.
+
+A handshake has the one that a proxy gave it, in every line until its client has joined; asgi puts that on.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
+import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, cast
@@ -17,9 +22,12 @@ HEADER = "X-Request-ID"
 # What a proxy gives: nginx 32 hexadecimal digits, others a UUID or a ULID. Whatever else comes is a client's own idea.
 _TAKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _current: ContextVar[str] = ContextVar("request_id")
+# With the handshake's own task: those that it starts go on for others, and for longer.
+_handshake: ContextVar[tuple[weakref.ref[Any], str]] = ContextVar("handshake_id")
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]  # ASGI's: scope, receive, send
 
 
 def request_id_for(claimed: str | None) -> str:
@@ -73,13 +81,39 @@ def request_ids(get_response: GetResponse) -> GetResponse:
     return synchronous
 
 
+def handshake_ids(application: Application) -> Application:
+    """Return an ASGI application for WebSockets that knows a handshake's id while it handles it.
+
+    Args:
+        application: who handles it. Nothing but a log tells the id, so where none came none is made.
+    """
+    header = HEADER.lower().encode()
+
+    async def handle(scope: Any, receive: Any, send: Any) -> None:
+        claimed = [value.decode("latin-1") for name, value in scope["headers"] if name == header]
+        task = asyncio.current_task()
+        if task is not None and len(claimed) == 1 and _TAKEN.fullmatch(claimed[0]):
+            _handshake.set((weakref.ref(task), claimed[0]))  # the task's context ends with it
+        await application(scope, receive, send)
+
+    return handle
+
+
+def _handshake_id() -> str | None:
+    task, request_id = _handshake.get((None, None))
+    try:
+        return request_id if task is not None and task() is asyncio.current_task() else None
+    except RuntimeError:  # a thread, which has no tasks
+        return None
+
+
 class AddRequestId(logging.Filter):
-    """Gives each record that is written during a request, or about one, the field ``request_id``."""
+    """Gives each record that is written during a request or a handshake, or about one, the field ``request_id``."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the id where there is one; always lets the record through."""
         about: Any = getattr(record, "request", None)
-        request_id = getattr(about, "request_id", None) or _current.get(None)
+        request_id = getattr(about, "request_id", None) or _current.get(None) or _handshake_id()
         if request_id is not None:
             record.request_id = request_id
         return True

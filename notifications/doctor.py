@@ -24,7 +24,7 @@ from notifications.access import token_store
 from notifications.access.redaction import redact
 from notifications.conf import Stage
 from notifications.exceptions import HermesError, HistoryUnavailable, Unavailable
-from notifications.findings import Check, Finding, Status, aws_cure, fail, ok, permitted
+from notifications.findings import Check, Finding, Role, Status, aws_cure, fail, ok, permitted
 from notifications.intake import examine as intake
 from notifications.registry import examine as registry
 from notifications.registry import mirror
@@ -59,18 +59,19 @@ class Line:
     is_late: bool = False
 
 
-def checks(now: Callable[[], float] = time.time) -> list[Check]:
-    """Return every check, in the order in which they are told.
+def checks(now: Callable[[], float] = time.time, role: Role = Role.ALL) -> list[Check]:
+    """Return every check of a role, in the order in which they are told.
 
     Args:
         now: this host's clock, in unix seconds.
+        role: who is to have what it needs: a relay has neither SQL nor tables, and may not look at queues.
     """
     stages: list[Stage] = list(settings.HERMES_STAGES.values())
     found = [
         Check("settings", groundwork.system_checks),
         Check("keys", groundwork.keys),
-        Check("database", groundwork.database, is_cheap=True),
-        Check("migrations", groundwork.migrations, is_cheap=True),
+        Check("database", groundwork.database, is_cheap=True, is_relays=False),
+        Check("migrations", groundwork.migrations, is_cheap=True, is_relays=False),
         Check("redis", stream.answers, is_cheap=True),
         Check("redis.eviction", stream.eviction),
         Check("redis.persistence", stream.persistence),
@@ -80,18 +81,18 @@ def checks(now: Callable[[], float] = time.time) -> list[Check]:
         Check("clock.aws", functools.partial(intake.aws_clock, stages[0], now)),
     ]
     for stage in stages:
-        for name, run, is_cheap in (
-            ("sqs.{}", intake.answers, True),
-            ("sqs.{}.dead-letters", intake.dead_letters, False),
-            ("sqs.{}.permissions", intake.permissions, False),
-            ("dynamodb.{}", tables_answer, True),
-            ("dynamodb.{}.connections", registry.connections, False),
-            ("dynamodb.{}.audit", registry.audit, False),
-            ("dynamodb.{}.tokens", access.tokens, False),
-            ("dynamodb.{}.permissions", permissions, False),
+        for name, run, is_cheap, is_relays in (
+            ("sqs.{}", intake.answers, True, False),
+            ("sqs.{}.dead-letters", intake.dead_letters, False, False),
+            ("sqs.{}.permissions", functools.partial(intake.permissions, role), False, True),
+            ("dynamodb.{}", tables_answer, True, False),
+            ("dynamodb.{}.connections", registry.connections, False, False),
+            ("dynamodb.{}.audit", registry.audit, False, False),
+            ("dynamodb.{}.tokens", access.tokens, False, False),
+            ("dynamodb.{}.permissions", permissions, False, False),
         ):
-            found.append(Check(name.format(stage.name), functools.partial(run, stage), is_cheap))
-    return found
+            found.append(Check(name.format(stage.name), functools.partial(run, stage), is_cheap, is_relays))
+    return [check for check in found if check.is_relays or role is not Role.RELAY]
 
 
 def tables_answer(stage: Stage) -> Iterator[Finding]:

@@ -6,7 +6,8 @@ HermesError
 ├── Unavailable           any: a part that Hermes needs does not answer now; try again
 │   ├── HistoryUnavailable    stream.history: Redis
 │   ├── QueueUnavailable      intake.queue: SQS
-│   └── StoreUnavailable      access.token_store, registry.mirror: DynamoDB
+│   ├── StoreUnavailable      access.token_store, registry.mirror: DynamoDB
+│   └── StageNotConfigured    access.revocation: another process's stage, or one of before
 └── ClientError           sockets.consumer: a frame from a browser that is answered with an `error` frame
 """
 
@@ -59,6 +60,10 @@ class QueueUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """DynamoDB does not answer: new tokens and first joins must wait; open connections do not notice."""
+
+
+class StageNotConfigured(Unavailable):
+    """This process does not have the stage in `HERMES_STAGES`: nobody in it can be told anything from here."""
 
 
 class ClientError(HermesError):

@@ -1,5 +1,5 @@
 """Exposition: the metrics of all workers of a server as one answer, and on a port of its own. Asked by health, serve
-and relay_sqs; knows no metric's meaning.
+and relay_sqs; puts processes beside what the rooms count, and knows no metric's meaning.
 
 A server of several workers has a folder. Each worker keeps a sheet there, its numbers of a moment ago, and holds a lock
 that ends with it, however it ends. Whoever is asked adds the sheets up: gauges of those who live, counters of all.
@@ -29,6 +29,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from notifications import processes  # noqa: F401  puts what it knows into REGISTRY
 from notifications.exceptions import HermesError
 
 logger = logging.getLogger(__name__)

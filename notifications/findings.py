@@ -24,6 +24,14 @@ class Status(StrEnum):
     FAIL = "fail"
 
 
+class Role(StrEnum):
+    """Whose eyes a check looks with: what one role needs, the other need not be permitted."""
+
+    WEB = "web"
+    RELAY = "relay"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line of `manage.py doctor`.
@@ -47,11 +55,13 @@ class Check:
         name: a short stable word, with a dot before what it is about: ``sqs.development``.
         run: looks, blocking; what it finds, in order. What it raises is a failure, too.
         is_cheap: whether `/readyz` asks it as well, once a second in each process.
+        is_relays: whether a relay needs it, too; a server needs all.
     """
 
     name: str
     run: Callable[[], Iterable[Finding]]
     is_cheap: bool = False
+    is_relays: bool = True
 
 
 def ok(found: str) -> Finding:

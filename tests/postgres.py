@@ -25,6 +25,7 @@ class Postgres(Engine):
     """A PostgreSQL cluster of its own, thrown away with its directory; nothing in it is synced to disk."""
 
     name = "postgres"
+    superuser = "hermes"
 
     def __init__(self, directory: Path, port: int = 0) -> None:
         super().__init__(directory, port)
@@ -59,7 +60,17 @@ class Postgres(Engine):
                 # The run's directory is private to root, and this one is inside it.
                 self.directory.parent.chmod(0o711)
             subprocess.run(
-                [self.binaries / "initdb", "-D", self.data, "-U", "hermes", "--auth=trust", "-E", "UTF8", "--no-sync"],
+                [
+                    self.binaries / "initdb",
+                    "-D",
+                    self.data,
+                    "-U",
+                    self.superuser,
+                    "--auth=trust",
+                    "-E",
+                    "UTF8",
+                    "--no-sync",
+                ],
                 check=True,
                 capture_output=True,
                 env=self.environment(),

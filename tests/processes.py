@@ -106,9 +106,9 @@ class Hermes:
         log = self.directory / "log" / f"{name}.log"
         return ChildProcess(name, [sys.executable, MANAGE, *arguments], environment=variables, log=log)
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, **overrides: str) -> str:
         """Run a `manage.py` command to its end and return what it wrote; a failure fails the test."""
-        process = self.child(f"manage-{arguments[0]}", *arguments)
+        process = self.child(f"manage-{arguments[0]}", *arguments, **overrides)
         before = len(process.log_text())
         process.start()
         wait_until(lambda: not process.running, START_DEADLINE, f"manage.py {arguments[0]} ends")

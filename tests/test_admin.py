@@ -426,6 +426,18 @@ def test_a_connection_that_nobody_can_be_told_to_close_is_named_and_not_logged(
     assert not LogEntry.objects.exists()
 
 
+def test_a_connection_of_a_stage_that_this_process_does_not_have_is_named_with_the_reason_and_not_logged(
+    staff: Callable[..., Client], connected: None, settings: Any
+) -> None:
+    settings.HERMES_STAGES = {name: stage for name, stage in settings.HERMES_STAGES.items() if name != "production"}
+    form = {"action": "disconnect", "_selected_action": ["connection-of-charlie"]}
+    response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
+    assert [str(message) for message in response.context["messages"]] == [
+        "The connection connection-of-charlie is not closed: StageNotConfigured. Stopped there."
+    ]
+    assert not LogEntry.objects.exists()
+
+
 def test_who_may_only_look_disconnects_nobody(
     staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
 ) -> None:

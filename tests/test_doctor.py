@@ -28,7 +28,7 @@ from notifications import doctor
 from notifications.access import token_store
 from notifications.conf import Stage
 from notifications.exceptions import QueueUnavailable
-from notifications.findings import Check, Finding, Status, ok
+from notifications.findings import Check, Finding, Role, Status, ok
 from notifications.intake import queue
 from notifications.registry import mirror
 from notifications.stream import examine
@@ -619,6 +619,41 @@ def test_a_call_that_sqs_does_not_permit_is_named(proxied: AwsProxy, action: str
     warns("sqs.development.permissions", f"sqs:{action} on doctor-", "What AWS must permit")
     proxied.deny()
     passes("sqs.development.permissions")
+
+
+TAKES = {f"sqs:{action}" for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")}
+
+
+@pytest.mark.parametrize("role", [Role.WEB, Role.RELAY])
+def test_a_role_is_asked_for_its_own_calls_and_what_is_refused_of_them_fails(
+    proxied: AwsProxy, well: Stage, role: Role
+) -> None:
+    sends, takes = well.queue_name, well.dlq_name
+    if role is Role.RELAY:
+        sends, takes = takes, sends
+    actions = [action.partition(":")[2] for action in TAKES]
+    proxied.deny("SendMessageBatch", *actions, *(f"{action}Batch" for action in actions))
+    (finding,) = findings("sqs.development.permissions", role=role)
+    assert finding.status is Status.FAIL
+    refused = set(finding.found.removeprefix("AWS does not permit ").split(", "))
+    assert refused == {f"{action} on {takes}" for action in TAKES} | {f"sqs:SendMessage on {sends}"}
+
+
+def test_a_relay_is_asked_for_nothing_that_only_a_server_needs(proxied: AwsProxy) -> None:
+    """As AWS answers under the relay's policy: it may look at no queue, and at no table."""
+    proxied.stop_service("dynamodb")
+    proxied.deny("GetQueueAttributes")
+    status, text = run("--role", "relay", "--strict", "--json")
+    assert (status, json.loads(text)["status"]) == (0, "ok"), text
+    told = {check["name"] for check in json.loads(text)["checks"]}
+    assert told == {"settings", "keys", "sqs.development.permissions", "clock.aws"} | OF_REDIS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_is_asked_for_all_but_the_relay_s_calls(well: Stage) -> None:
+    status, text = run("--role", "web", "--strict")
+    assert status == 0
+    assert [line.split()[:2] for line in text.splitlines()] == [[name, "ok"] for name in NAMES]
 
 
 def test_a_queue_that_may_not_be_described_is_told(proxied: AwsProxy) -> None:

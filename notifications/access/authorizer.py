@@ -273,19 +273,21 @@ class TokenGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one handshake."""
         scope["hermes.v1"] = SUBPROTOCOL in scope["subprotocols"]
+        stage = settings.HERMES_STAGES.get(scope["url_route"]["kwargs"]["stage"])
+        if stage is None:
+            await _refuse(scope, receive, send, BAD_REQUEST, "unknown stage")
+            return
         try:
-            stage = settings.HERMES_STAGES.get(scope["url_route"]["kwargs"]["stage"])
-            if stage is None:
-                await _refuse(scope, receive, send, BAD_REQUEST, "unknown stage")
-                return
             authorizer = await self._authorizer()
             scope["hermes.grant"] = await authorizer.authorize(stage, credentials(scope))
         except TokenRefused as refusal:
-            logger.info("A token was refused: %s", refusal.reason)
+            fields = {"stage": stage.name, "code": refusal.close_code, "reason": refusal.reason}
+            logger.info("A token was refused: %s", refusal.reason, extra=fields)
             await _refuse(scope, receive, send, refusal.close_code, refusal.reason)
             return
         except Unavailable as error:
-            logger.warning("A join has to wait: %s", error)
+            fields = {"stage": stage.name, "code": UNAVAILABLE, "reason": "unavailable"}
+            logger.warning("A join has to wait: %s", error, extra=fields)
             await _refuse(scope, receive, send, UNAVAILABLE, "unavailable")
             return
         await self._application(scope, receive, send)

@@ -79,7 +79,11 @@ class OriginGuard:
         if is_allowed(scope["headers"], settings.HERMES_ALLOWED_ORIGINS):
             await self._application(scope, receive, send)
             return
-        logger.info("A handshake was refused: its Origin is not in HERMES_ALLOWED_ORIGINS.")
+        # Nothing is routed yet, and a stage that we do not have is somebody's own idea.
+        stage = scope["path"].rpartition("/")[2]
+        fields = {"stage": stage} if stage in settings.HERMES_STAGES else {}
+        fields["reason"] = "origin"
+        logger.info("A handshake was refused: its Origin is not in HERMES_ALLOWED_ORIGINS.", extra=fields)
         REFUSALS.labels("origin").inc()
         await receive()  # websocket.connect
         await send({"type": "websocket.close", "code": 4403})  # before accepting, both servers turn it into HTTP 403

@@ -20,7 +20,7 @@ from django.db import transaction
 from notifications.access import commands, token_store, tokens
 from notifications.access.commands import Command, Disconnect, Revoke, SignOut
 from notifications.conf import Stage
-from notifications.exceptions import HistoryUnavailable
+from notifications.exceptions import HistoryUnavailable, StageNotConfigured
 from notifications.models import Membership, Room
 from notifications.stream import publish
 from notifications.stream.keys import CONTROL_ROOM
@@ -39,6 +39,7 @@ def revoke(user_id: str, room_id: str, stage_names: Iterable[str] | None = None)
     Raises:
         StoreUnavailable: DynamoDB does not answer. Nothing was revoked in the stage whose table it names, nor in those
             that `HERMES_STAGES` has after it; in those before it the tokens are revoked. To ask again does no harm.
+        StageNotConfigured: one of the stages is none of this process's. Nothing was revoked.
     """
     not_before = int(time.time())
     for stage in _stages(stage_names):
@@ -64,6 +65,7 @@ def disconnect(stage_name: str, connection_id: str) -> None:
 
     Raises:
         HistoryUnavailable: Redis does not answer; nobody was told to close it.
+        StageNotConfigured: its row is of a stage that is none of this process's; nobody was told either.
     """
     for stage in _stages([stage_name]):
         async_to_sync(publish.publish_once)(stage.name, _message(Disconnect(connection_id)))
@@ -104,7 +106,12 @@ def on_signed_out(request: Any, **signal: Any) -> None:
 
 def _stages(names: Iterable[str] | None) -> list[Stage]:
     stages: dict[str, Stage] = settings.HERMES_STAGES
-    return list(stages.values()) if names is None else [stages[name] for name in names]
+    if names is None:
+        return list(stages.values())
+    try:
+        return [stages[name] for name in names]
+    except KeyError as error:
+        raise StageNotConfigured(f"HERMES_STAGES does not have the stage {error.args[0]!r}") from error
 
 
 def _message(command: Command) -> Message:

@@ -15,10 +15,10 @@ from django.conf import settings
 
 from notifications.conf import Stage
 from notifications.exceptions import QueueUnavailable
-from notifications.findings import Finding, clock, fail, ok, warn
+from notifications.findings import Finding, Role, clock, fail, ok, permitted, warn
 from notifications.intake import queue
 
-_ROLES = "What servers and relays each must be permitted: docs/settings.md, 'What AWS must permit'."
+_ROLES = "docs/settings.md, 'What AWS must permit', has what each role needs; --role asks for one of them alone."
 _PROVISION = "manage.py provision sets it, or set it yourself"
 
 
@@ -48,13 +48,13 @@ def dead_letters(stage: Stage) -> Iterator[Finding]:
         yield ok(f"after {settings.HERMES_MAX_RECEIVES} receives to {stage.dlq_name}, which is empty")
 
 
-def permissions(stage: Stage) -> Iterator[Finding]:
-    """Find which of the calls that Hermes makes AWS does not permit: to a role that need not make all of them."""
-    denied = queue.refused(stage)
-    if denied:
+def permissions(role: Role, stage: Stage) -> Iterator[Finding]:
+    """Find which of a role's calls AWS does not permit; where the role is not known, it may be one that need not."""
+    denied = queue.refused(stage, role)
+    if denied and role is Role.ALL:
         yield warn(f"AWS does not permit {', '.join(denied)}", _ROLES)
     else:
-        yield ok(f"AWS refuses no call on queues {stage.queue_name} and {stage.dlq_name}")
+        yield permitted(denied, f"queues {stage.queue_name} and {stage.dlq_name}")
 
 
 def aws_clock(stage: Stage, now: Callable[[], float] = time.time) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from django.conf import settings
 
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
+from notifications.findings import Role
 from notifications.intake.received import Received, dead_letter_attributes
 from notifications.intake.sqs import clients, with_bytes
 from notifications.stream import trace
@@ -230,8 +231,12 @@ def attributes(stage: Stage, name: str) -> dict[str, str]:
     return dict(answer["Attributes"])
 
 
-def refused(stage: Stage) -> list[str]:
+def refused(stage: Stage, role: Role = Role.ALL) -> list[str]:
     """Return the calls that AWS does not permit us; each is made so that it changes nothing, were it permitted.
+
+    Args:
+        stage: whose queues.
+        role: makes its own calls only.
 
     Raises:
         QueueUnavailable: SQS does not answer.
@@ -241,16 +246,19 @@ def refused(stage: Stage) -> list[str]:
     if queue.is_fifo:
         unsent |= {"MessageGroupId": "hermes", "MessageDeduplicationId": "none"}
     call: Any = queue._client
-    asked: list[tuple[str, str, Any, Any]] = [
-        ("ReceiveMessage", stage.queue_name, call.receive_message, {"MaxNumberOfMessages": 0}),
-        ("DeleteMessage", stage.queue_name, call.delete_message_batch, {"Entries": [receipt]}),
-        ("ChangeMessageVisibility", stage.queue_name, call.change_message_visibility_batch, {"Entries": [receipt]}),
-        ("SendMessage", stage.queue_name, call.send_message_batch, {"Entries": [unsent]}),
-        ("SendMessage", stage.dlq_name, call.send_message_batch, {"Entries": [unsent]}),
+    takes: list[tuple[str, Any, Any]] = [
+        ("ReceiveMessage", call.receive_message, {"MaxNumberOfMessages": 0}),
+        ("DeleteMessage", call.delete_message_batch, {"Entries": [receipt]}),
+        ("ChangeMessageVisibility", call.change_message_visibility_batch, {"Entries": [receipt]}),
     ]
+    gives: list[tuple[str, Any, Any]] = [("SendMessage", call.send_message_batch, {"Entries": [unsent]})]
+    # A relay takes from the queue and buries; a server sends, and has dead letters in the admin.
+    relays = [(stage.queue_name, *each) for each in takes] + [(stage.dlq_name, *each) for each in gives]
+    servers = [(stage.queue_name, *each) for each in gives] + [(stage.dlq_name, *each) for each in takes]
+    asked = (servers if role is not Role.RELAY else []) + (relays if role is not Role.WEB else [])
     denied = []
     with queue._errors("be asked for permissions"):
-        for action, name, ask, arguments in asked:
+        for name, action, ask, arguments in asked:
             try:
                 ask(QueueUrl=queue._url(name), **arguments)
             except ClientError as error:

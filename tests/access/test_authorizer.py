@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -630,7 +631,26 @@ async def test_a_refusal_reaches_the_log_without_the_token(
     with caplog.at_level("INFO"):
         await scene.shake(f"?token={token}")
     assert "A token was refused: unknown_key" in caplog.text
-    assert token not in caplog.text
+    (record,) = [record for record in caplog.records if "A token was refused" in record.message]
+    assert fields_of(record) == {"stage": "development", "code": 4401, "reason": "unknown_key"}
+    assert token not in str([vars(each) for each in caplog.records])
+
+
+async def test_a_join_that_has_to_wait_is_in_the_log_with_its_stage_and_reason(
+    scene: Scene, aws: Aws, caplog: pytest.LogCaptureFixture, make_token: Token, settings: Any, nowhere: str
+) -> None:
+    settings.AWS_ENDPOINT_URL = nowhere
+    token = make_token()
+    await scene.shake(f"?token={token}")
+    (record,) = [record for record in caplog.records if "A join has to wait" in record.message]
+    assert fields_of(record) == {"stage": "development", "code": 4113, "reason": "unavailable"}
+    assert token not in str([vars(each) for each in caplog.records])
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a line's `extra` says of its handshake."""
+    names = ("stage", "room_id", "connection_id", "code", "reason")
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 def test_a_token_in_a_query_that_is_no_utf8_is_still_text() -> None:

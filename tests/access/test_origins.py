@@ -114,7 +114,8 @@ def test_no_origin_raises(origin: bytes) -> None:
 class Handshake:
     """One handshake through the guard: what the guard sent, and whether it let the handshake on."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "/ws/development") -> None:
+        self.path = path
         self.sent: list[Any] = []
         self.let_on = False
 
@@ -128,7 +129,8 @@ class Handshake:
         self.sent.append(event)
 
     async def go(self, *headers: tuple[bytes, bytes]) -> None:
-        await OriginGuard(self.application)({"headers": list(headers)}, self.receive, self.send)
+        scope = {"path": self.path, "headers": list(headers)}
+        await OriginGuard(self.application)(scope, self.receive, self.send)
 
 
 async def test_the_guard_closes_before_it_accepts(settings: Any) -> None:
@@ -137,6 +139,25 @@ async def test_the_guard_closes_before_it_accepts(settings: Any) -> None:
     await charlie.go((b"origin", b"https://evil.example"))
     assert charlie.sent == [{"type": "websocket.close", "code": 4403}]
     assert not charlie.let_on
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/ws/development", {"stage": "development", "reason": "origin"}),
+        ("/ws/of-somebodys-own", {"reason": "origin"}),
+        ("/", {"reason": "origin"}),
+    ],
+)
+async def test_the_line_of_a_refusal_has_the_stage_and_the_reason_and_nothing_that_somebody_made_up(
+    path: str, told: dict[str, str], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.HERMES_ALLOWED_ORIGINS = ALLOWED
+    with caplog.at_level("INFO"):
+        await Handshake(path).go((b"origin", b"https://evil.example"))
+    (record,) = caplog.records
+    assert {name: getattr(record, name) for name in ("stage", "reason") if hasattr(record, name)} == told
+    assert "evil.example" not in str(vars(record))
 
 
 async def test_the_guard_lets_the_sites_own_pages_on(settings: Any) -> None:

@@ -17,7 +17,7 @@ from hermes_site.engines import Valkey
 from notifications.access import commands, revocation, token_store, tokens
 from notifications.access.commands import Command, Disconnect, Revoke, SignOut
 from notifications.conf import Stage
-from notifications.exceptions import StoreUnavailable
+from notifications.exceptions import StageNotConfigured, StoreUnavailable
 from notifications.models import Membership, Room
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
@@ -113,6 +113,19 @@ def test_signing_out_without_a_session_tells_nobody(stage: Stage) -> None:
 def test_one_connection_may_be_closed(stage: Stage) -> None:
     revocation.disconnect("development", "connection-1")
     assert told(stage) == [Disconnect("connection-1")]
+
+
+def test_a_connection_of_a_stage_that_is_not_configured_cannot_be_closed_and_the_stage_is_named(stage: Stage) -> None:
+    with pytest.raises(StageNotConfigured, match="HERMES_STAGES does not have the stage 'retired'"):
+        revocation.disconnect("retired", "connection-1")
+    assert told(stage) == []
+
+
+def test_where_one_stage_is_not_configured_nothing_is_revoked_in_the_others(stage: Stage) -> None:
+    with pytest.raises(StageNotConfigured):
+        revocation.revoke("42", "acme", [stage.name, "retired"])
+    assert token_store.read(stage, "42", "acme").not_before == 0
+    assert told(stage) == []
 
 
 def test_nobody_is_told_of_what_was_rolled_back(stage: Stage) -> None:

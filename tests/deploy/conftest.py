@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -38,6 +41,26 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say loudly what was left out."""
     for program in sorted(_LEFT_OUT):
         terminalreporter.section(f"LEFT OUT: tests that run {program}", sep="!", red=True, bold=True)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Callable[..., str]:
+    """Return a function that runs a command there, with `/etc`, `/var` and `/run` in the test's directory."""
+    for folder in ("etc/hermes/secrets", "var/backups", "var/lib/hermes", "run", "root"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    def run(command: str, **environment: str) -> str:
+        done = subprocess.run(
+            ["/bin/sh", "-euc", re.sub(r"(?<![\w.$}])/(etc|var|run)\b", rf"{tmp_path}/\1", command)],
+            cwd=tmp_path / "root",
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

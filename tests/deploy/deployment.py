@@ -26,6 +26,7 @@ from tests.proxy import AwsProxy
 from tests.waiting import wait_until
 
 ROLES = ("web", "relay", "producer")
+DOCTORS = {"web": "doctor of web", "relay": "doctor of relay"}
 INSTALLED = ("hermes_site", "notifications", "static", "templates", "deploy", "manage.py")
 # Both in one process, which takes as long to start as either takes.
 PREPARE = f"""
@@ -60,8 +61,8 @@ class Deployment(Hermes):
         self.aws = self.cloud = Cloud(directory / "aws")
         self.root = directory / "root"
         self.opt, self.etc = self.root / "opt/hermes", self.root / "etc/hermes"
-        self.calls: dict[str, set[Pair]] = {role: set() for role in ROLES}
-        self.proxies = {role: AwsProxy(functools.partial(self._note, role)) for role in ROLES}
+        self.calls: dict[str, set[Pair]] = {role: set() for role in (*ROLES, *DOCTORS.values())}
+        self.proxies = {role: AwsProxy(functools.partial(self._note, role)) for role in self.calls}
         self.certificates: Path | None = None
         self.relay_metrics_port = free_port()
         self._noting = threading.Lock()
@@ -76,6 +77,7 @@ class Deployment(Hermes):
         self.valkey.start()
         self.cloud.start()
         self.stack = Stack(self.cloud)
+        self.cloud.complete()
         for proxy in self.proxies.values():
             proxy.start(self.cloud.port)
         self._install()

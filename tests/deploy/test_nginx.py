@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -67,6 +68,9 @@ async def test_a_page_of_another_origin_is_refused_through_it(deployed: Deployme
         async with connect(f"{front.ws_url}?token={token}", origin="https://evil.example", proxy=None):  # type: ignore[arg-type]
             pass
     assert refused.value.response.status_code == 403
+    request_id = wait_until(lambda: re.findall(r'"/ws/production" 403 .* ([0-9a-f]{32})\n', front.logged()))[-1]
+    (line,) = wait_until(lambda: lines_about(deployed, request_id))
+    assert (line["stage"], line["reason"]) == ("production", "origin")
 
 
 async def test_an_error_under_ws_is_logged_without_the_token(deployed: Deployment, front: Front) -> None:
@@ -147,10 +151,13 @@ def test_a_client_is_who_nginx_sees_and_not_who_it_says(
 def test_a_request_is_found_by_its_id_in_both_logs(deployed: Deployment, front: Front) -> None:
     request_id = get(deployed, front.url, "/nowhere", X_Request_ID="a-claim").headers["X-Request-ID"]
     wait_until(lambda: f" {request_id}\n" in front.logged(), what="its line in the access log")
-    (line,) = wait_until(
-        lambda: [line for line in deployed.log_text().splitlines() if f'"request_id": "{request_id}"' in line]
-    )
-    assert json.loads(line)["message"] == "Not Found: /nowhere"
+    (line,) = wait_until(lambda: lines_about(deployed, request_id))
+    assert line["message"] == "Not Found: /nowhere"
+
+
+def lines_about(deployed: Deployment, request_id: str) -> list[dict[str, Any]]:
+    """Return what Hermes has logged about a request or a handshake."""
+    return [json.loads(line) for line in deployed.log_text().splitlines() if f'"request_id": "{request_id}"' in line]
 
 
 def test_plain_http_leads_to_tls_and_browsers_remember(deployed: Deployment, front: Front) -> None:

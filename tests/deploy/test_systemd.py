@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ import pytest
 from notifications.access import verdicts
 from notifications.intake import relay
 from notifications.management.commands import serve
-from tests.deploy import manual
-from tests.deploy.conftest import need
+from tests.deploy import clean_root, manual
+from tests.deploy.conftest import leave_out, need
 from tests.documents import ROOT, read
 
 UNITS = ("hermes-web", "hermes-relay")
@@ -108,6 +110,33 @@ def test_bcrypt_may_give_way() -> None:
 
     assert manual.unit("hermes-web")["SystemCallFilter"] == ["@system-service", "~@privileged"]
     assert {"nice", "setpriority"} <= calls("@system-service") - calls("@privileged")
+
+
+# What a service says of itself, seen from its own `/proc`.
+TELL = """
+import json, django
+django.setup()
+from notifications import exposition
+print(json.dumps({name: value for family in exposition.take() for name, _, value in family["samples"]}))
+"""
+
+
+@every_unit
+def test_a_service_tells_of_its_memory_and_files_with_what_its_unit_leaves_of_proc(name: str) -> None:
+    """With another `/proc` over this one, mounted as systemd mounts it for the unit."""
+    (subset,), (hidden,) = manual.unit(name)["ProcSubset"], manual.unit(name)["ProtectProc"]
+    mount = f"mount -t proc -o subset={subset},hidepid={hidden} proc /proc"
+    unshare = ["unshare", "--mount", "/bin/sh", "-c"]
+    if not clean_root.may_be_made() or subprocess.run([*unshare, mount], capture_output=True).returncode:
+        leave_out("namespaces", can_be_installed=False)
+    asked = f'{mount} && [ ! -e /proc/stat ] && exec "$0" -c "$1"'
+    done = subprocess.run([*unshare, asked, sys.executable, TELL], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < told["process_open_fds"] < told["process_max_fds"], "what HermesOpenFiles is judged by"
+    assert told["process_resident_memory_bytes"] > 0
+    assert told["process_cpu_seconds_total"] > 0
+    assert abs(told["process_start_time_seconds"] - time.time()) < 60
 
 
 def test_both_read_the_same_settings_and_each_its_own_role() -> None:

@@ -7,12 +7,9 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from notifications.conf import Environment, Stage, redis_place
 from tests.conftest import Aws
@@ -23,26 +20,6 @@ from tests.waiting import wait_until
 
 STAND_IN = Path(__file__).parent / "stand_ins/aws"
 PASSWORD = "of-letters-and-digits"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Callable[..., str]:
-    """Return a function that runs a command there, with `/etc`, `/var` and `/run` in the test's directory."""
-    for folder in ("etc/hermes/secrets", "var/backups", "var/lib/hermes", "run", "root"):
-        (tmp_path / folder).mkdir(parents=True)
-
-    def run(command: str, **environment: str) -> str:
-        done = subprocess.run(
-            ["/bin/sh", "-euc", re.sub(r"(?<![\w.$}])/(etc|var|run)\b", rf"{tmp_path}/\1", command)],
-            cwd=tmp_path / "root",
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        return done.stdout
-
-    return run
 
 
 def test_a_secret_that_has_leaked_is_replaced_and_none_is_accepted_beside_it(

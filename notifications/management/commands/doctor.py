@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from notifications import doctor
 from notifications.doctor import Line
-from notifications.findings import Status
+from notifications.findings import Role, Status
 
 
 class Command(BaseCommand):
@@ -37,17 +37,23 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
         parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings, too")
         parser.add_argument(
+            "--role",
+            choices=[str(role) for role in Role],
+            default=str(Role.ALL),
+            help="look only at what this role needs: web (serve), relay (relay_sqs); default %(default)s",
+        )
+        parser.add_argument(
             "--deadline",
             type=float,
             default=doctor.DEADLINE_SECONDS,
             help="how long each check may take, all at once, in seconds (default %(default)g)",
         )
 
-    def handle(self, *, json: bool, strict: bool, deadline: float, **_: Any) -> None:
+    def handle(self, *, json: bool, strict: bool, role: str, deadline: float, **_: Any) -> None:
         """Examine, tell, and exit with 1 if something is wrong."""
         if not 0 < deadline <= 600:
             raise CommandError("--deadline must be more than 0 and at most 600.")
-        lines = doctor.examine(doctor.checks(), deadline)
+        lines = doctor.examine(doctor.checks(role=Role(role)), deadline)
         statuses = {line.finding.status for line in lines}
         worst = next(status for status in (Status.FAIL, Status.WARN, Status.OK) if status in statuses)
         self.stdout.write(_as_json(lines, worst) if json else self._as_text(lines))
