@@ -12,13 +12,12 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
-from notifications.admin_base import Memberships, ShownOnly, TakesAuthority
-from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter, label
+from notifications.admin_base import Listed, Memberships, ShownOnly, TakesAuthority
+from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter, label
 from notifications.admin_rooms import RoomAdmin
 from notifications.exceptions import Unavailable
 from notifications.models import Connection, Membership, Room, Server
@@ -42,9 +41,6 @@ class MembershipAdmin(TakesAuthority):
     list_select_related = ("room", "user")
     search_fields = ("room__code", "room__name", "user__username", "user__email")
     autocomplete_fields = ("room", "user")
-    list_per_page = 25
-    paginator = Counted
-    show_full_result_count = False
     actions = ("revoke_tokens",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
@@ -90,14 +86,11 @@ class ConnectionAdmin(ShownOnly):
     list_display_links = ("beginning",)
     list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
     list_filter_submit = True
-    list_per_page = 25
-    paginator = Counted
     # Whole values, which have indexes; a part of a value would read every row.
     search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
     search_help_text = "A connection, room or user, in full"
     date_hierarchy = "opened_at"
     actions = ("disconnect",)
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
         """Return every connection, in the admin's order."""
@@ -173,8 +166,6 @@ class ServerAdmin(ShownOnly):
     """The server processes, their leases, and how many connections each has."""
 
     list_display = ("server_id", "host", "pid", "lease", "connections", "load", "started_at", "lease_until")
-    paginator = Counted
-    show_full_result_count = False
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that are about no one model."""
@@ -208,9 +199,6 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_per_page = 25
-    paginator = Counted
-    show_full_result_count = False
 
     def get_inlines(self, request: HttpRequest, obj: Model | None) -> tuple[type[Memberships], ...]:
         """Show the rooms of a user that exists; a new one is only named first."""
@@ -218,5 +206,5 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class PermissionGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
+class PermissionGroupAdmin(GroupAdmin, Listed):  # type: ignore[type-arg]
     """Django's groups."""

@@ -1,4 +1,4 @@
-"""Base: what the admin's pages share. Used by admin and admin_rooms; shows models."""
+"""Base: what the admin's pages share. Used by admin and admin_rooms; shows models by admin_lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import helpers
+from django.contrib.admin import ShowFacets, helpers
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import NestedObjects
 from django.db import router, transaction
@@ -19,6 +19,7 @@ from django.utils.text import capfirst
 from django.utils.translation import get_language
 from unfold.admin import ModelAdmin, TabularInline, checkbox
 
+from notifications.admin_lists import Counted
 from notifications.exceptions import Unavailable
 from notifications.models import Membership
 
@@ -32,7 +33,16 @@ def _checkbox(language: str | None) -> str:
 
 
 class Listed(ModelAdmin):  # type: ignore[misc]
-    """Lists whose rows cost little: unfold renders three templates for the checkbox of each."""
+    """Lists whose rows cost little, and which never count a whole table.
+
+    unfold renders three templates for the checkbox of each row.
+    """
+
+    list_per_page = 25
+    paginator = Counted
+    show_full_result_count = False
+    # Django's “Show counts” counts every row once for each choice of each filter.
+    show_facets = ShowFacets.NEVER
 
     def action_checkbox(self, obj: Model) -> SafeString:
         """Return a row's checkbox: the one template with the row's key put in."""

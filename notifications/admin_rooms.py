@@ -24,7 +24,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from notifications import hermes
 from notifications.admin_base import Memberships, TakesAuthority
-from notifications.admin_lists import Counted, tick
+from notifications.admin_lists import tick
 from notifications.admin_words import size
 from notifications.exceptions import HermesError, HistoryUnavailable
 from notifications.models import Membership, Room
@@ -90,9 +90,6 @@ class RoomAdmin(TakesAuthority):
     search_fields = ("code", "name")
     list_filter = ("allow_client_send",)
     list_filter_submit = True
-    list_per_page = 25
-    paginator = Counted
-    show_full_result_count = False
     inlines = (MembersOfRoom,)
     actions = ("send_test_message",)
     actions_detail = ("history_of_room", "send_to_room")
