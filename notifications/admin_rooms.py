@@ -23,6 +23,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from notifications import hermes
+from notifications.admin_actions import ask, count, some
 from notifications.admin_base import Memberships, TakesAuthority
 from notifications.admin_lists import tick
 from notifications.admin_words import size
@@ -121,11 +122,21 @@ class RoomAdmin(TakesAuthority):
         return request.user.has_perm("notifications.send_message")
 
     @admin.action(description="Send a test message", permissions=("send_message",))
-    def send_test_message(self, request: HttpRequest, rooms: QuerySet[Room]) -> None:
+    def send_test_message(self, request: HttpRequest, rooms: QuerySet[Room]) -> HttpResponse | None:
         """Put a message for each room on SQS; it comes back as a toast in every browser of the room."""
+        chosen = list(rooms)
+        if question := ask(
+            self,
+            request,
+            chosen,
+            f"Send a test message to {count(chosen, 'room')}?",
+            consequence="It is a toast on every open page of these rooms.",
+            verb="Send",
+        ):
+            return question
         sent: list[Room] = []
         sender = request.user.get_username()
-        for room in rooms:
+        for room in chosen:
             data = {"title": "Test message", "text": f"Sent to {room} from the admin by {sender}."}
             try:
                 hermes.notify(room.code, {"type": "info", "data": data}, user=request.user.pk)
@@ -135,7 +146,8 @@ class RoomAdmin(TakesAuthority):
             self.log_change(request, room, "Sent a test message.")
             sent.append(room)
         if sent:
-            self.message_user(request, f"A test message is on its way to {_some(sent)}.", messages.SUCCESS)
+            self.message_user(request, f"A test message is on its way to {some(sent)}.", messages.SUCCESS)
+        return None
 
     @action(description="Last entries", url_path="entries", permissions=["view"], icon="list")  # type: ignore[untyped-decorator]
     def history_of_room(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -217,8 +229,3 @@ class RoomAdmin(TakesAuthority):
             **more,
         }
         return TemplateResponse(request, template, context)
-
-
-def _some(rooms: list[Room]) -> str:
-    names = ", ".join(str(room) for room in rooms[:5])
-    return names if len(rooms) <= 5 else f"{names} and {len(rooms) - 5} more"

@@ -286,7 +286,7 @@ def test_a_room_with_a_control_character_is_refused_by_the_form(staff: Callable[
 
 def send_test(client: Client, *rooms: Room) -> Any:
     """Choose rooms in the list and run the action."""
-    form = {"action": "send_test_message", "_selected_action": [str(room.pk) for room in rooms]}
+    form = {"action": "send_test_message", "_selected_action": [str(room.pk) for room in rooms], "post": "yes"}
     return client.post(reverse(ROOMS), form, follow=True)
 
 
@@ -407,7 +407,8 @@ def test_open_connections_are_closed_by_who_may_and_it_is_logged(
 ) -> None:
     ids = ["connection-of-alice", "connection-of-bob", "connection-of-charlie"]
     client = staff("view_connection", "disconnect")
-    response = client.post(reverse(CONNECTIONS), {"action": "disconnect", "_selected_action": ids}, follow=True)
+    form = {"action": "disconnect", "_selected_action": ids, "post": "yes"}
+    response = client.post(reverse(CONNECTIONS), form, follow=True)
     assert sorted(told) == [("development", "connection-of-bob"), ("production", "connection-of-charlie")]
     assert [str(message) for message in response.context["messages"]] == ["Connections that are being closed: 2."]
     assert {entry.object_id for entry in LogEntry.objects.all()} == {"connection-of-bob", "connection-of-charlie"}
@@ -418,7 +419,7 @@ def test_a_connection_that_nobody_can_be_told_to_close_is_named_and_not_logged(
 ) -> None:
     """No row says that it is to be closed: a command that is lost would close nothing."""
     settings.REDIS_URL = f"redis://{HOST}:{free_port()}/0"
-    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"], "post": "yes"}
     response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
     assert [str(message) for message in response.context["messages"]] == [
         "The connection connection-of-bob is not closed: HistoryUnavailable. Stopped there."
@@ -429,7 +430,7 @@ def test_a_connection_that_nobody_can_be_told_to_close_is_named_and_not_logged(
 def test_who_may_only_look_disconnects_nobody(
     staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
 ) -> None:
-    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"], "post": "yes"}
     staff("view_connection", "send_message", "revoke").post(reverse(CONNECTIONS), form)
     assert told == []
 
@@ -438,7 +439,7 @@ def test_a_members_tokens_are_revoked_by_who_may(
     staff: Callable[..., Client], alice: Any, told: list[tuple[str, ...]]
 ) -> None:
     page, membership = reverse("admin:notifications_membership_changelist"), Membership.objects.get()
-    form = {"action": "revoke_tokens", "_selected_action": [str(membership.pk)]}
+    form = {"action": "revoke_tokens", "_selected_action": [str(membership.pk)], "post": "yes"}
     client = staff("view_membership", "change_membership", "delete_membership")
     client.post(page, form)
     assert told == []
@@ -456,9 +457,101 @@ def test_tokens_that_could_not_be_revoked_are_named(
         raise StoreUnavailable("DynamoDB does not answer")
 
     monkeypatch.setattr("notifications.access.revocation.revoke", refuse)
-    form = {"action": "revoke_tokens", "_selected_action": [str(each.pk) for each in Membership.objects.all()]}
+    keys = [str(each.pk) for each in Membership.objects.all()]
+    form = {"action": "revoke_tokens", "_selected_action": keys, "post": "yes"}
     response = staff(None).post(reverse("admin:notifications_membership_changelist"), form, follow=True)
     assert [str(message) for message in response.context["messages"]] == [
-        "The tokens of alice in acme are not revoked in every stage: StoreUnavailable. Stopped there."
+        "The tokens of alice in acme are not revoked in every stage: StoreUnavailable. Stopped there, before 1 more."
     ]
     assert not LogEntry.objects.exists()
+
+
+@pytest.fixture
+def many(alice: Any) -> dict[str, list[str]]:
+    """More rows of each list than a page has; returns their keys."""
+    acme = Room.objects.get(code="acme")
+    users = User.objects.bulk_create(User(username=f"member-{number}") for number in range(30))
+    Membership.objects.bulk_create(Membership(room=acme, user=user) for user in users)
+    Room.objects.bulk_create(Room(code=f"room-{number}") for number in range(30))
+    Connection.objects.bulk_create(
+        Connection(connection_id=f"c-{number}", stage="development", room_id="acme", user_id=str(number))
+        for number in range(30)
+    )
+    models = {"connection": Connection, "membership": Membership, "room": Room}
+    return {name: [str(each.pk) for each in model.objects.all()] for name, model in models.items()}
+
+
+ACTS = [("connection", "disconnect"), ("membership", "revoke_tokens"), ("room", "send_test_message")]
+
+
+@pytest.fixture
+def sent(told: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Note what would be sent as well."""
+    monkeypatch.setattr("notifications.hermes._send", lambda stage, body, trace: told.append((body,)))
+    return told
+
+
+@pytest.mark.parametrize(("model", "action"), ACTS)
+def test_an_action_is_for_the_rows_of_a_page_and_never_for_all_that_there_are(
+    staff: Callable[..., Client], many: dict[str, list[str]], sent: list[Any], model: str, action: str
+) -> None:
+    client, page = staff(None), reverse(f"admin:notifications_{model}_changelist")
+    assert "select the objects across all pages" not in client.get(page).content.decode()
+    forged = {"action": action, "_selected_action": many[model][:1], "select_across": "1", "post": "yes"}
+    too_many = {"action": action, "_selected_action": [str(number) for number in range(201)], "post": "yes"}
+    for form in (forged, too_many):
+        response = client.post(page, form, follow=True)
+        assert [str(message) for message in response.context["messages"]] == [
+            "Nothing was done: an action takes the rows that are chosen on a page, 200 at most."
+        ]
+    assert sent == []
+    assert not LogEntry.objects.exists()
+
+
+def test_users_and_groups_are_not_chosen_all_at_once_either(staff: Callable[..., Client], many: Any) -> None:
+    client = staff(None)
+    for page in ("auth_user", "auth_group"):
+        there = reverse(f"admin:{page}_changelist")
+        assert "select the objects across all pages" not in client.get(there).content.decode()
+        client.post(there, {"action": "delete_selected", "select_across": "1", "post": "yes"})
+    assert User.objects.filter(username__startswith="member-").count() == 30
+
+
+@pytest.mark.parametrize(
+    ("model", "action", "question"),
+    [
+        (*ACTS[0], "Close 7 open connections?"),
+        (*ACTS[1], "Revoke the tokens of 7 memberships?"),
+        (*ACTS[2], "Send a test message to 7 rooms?"),
+    ],
+)
+def test_an_action_first_asks_how_many_are_meant_and_then_says_what_it_did_in_one_message(
+    staff: Callable[..., Client],
+    many: dict[str, list[str]],
+    sent: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    action: str,
+    question: str,
+) -> None:
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
+    client, page = staff(None), reverse(f"admin:notifications_{model}_changelist")
+    asked = client.post(page, {"action": action, "_selected_action": many[model][:7]})
+    assert asked.status_code == 200
+    text = asked.content.decode()
+    assert question in text
+    assert sent == []
+    hidden = dict.fromkeys(re.findall(r'name="_selected_action" value="([^"]+)"', text))
+    assert sorted(hidden) == sorted(many[model][:7])
+    done = client.post(page, {"action": action, "_selected_action": [*hidden], "post": "yes"}, follow=True)
+    assert len(sent) == LogEntry.objects.count() == 7
+    assert len(list(done.context["messages"])) == 1
+
+
+def test_connections_that_have_ended_are_not_asked_about(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    form = {"action": "disconnect", "_selected_action": ["connection-of-alice"]}
+    response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
+    assert [str(message) for message in response.context["messages"]] == ["None of these is open any more."]
+    assert told == []

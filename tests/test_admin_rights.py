@@ -172,7 +172,7 @@ def act(client: Client, model: str, action: str, rows: dict[str, str]) -> None:
         }
         client.post(reverse("admin:notifications_room_send_to_room", args=(rows["room"],)), form)
         return
-    form = {"action": action, "_selected_action": rows[model]}
+    form = {"action": action, "_selected_action": rows[model], "post": "yes"}
     client.post(reverse(f"admin:notifications_{model}_changelist"), form)
 
 

@@ -102,6 +102,8 @@ def test_an_operator_disconnects_alice_who_comes_back(operator: Operator, signed
     page.locator(f'input[name="_selected_action"][value="{first}"]').check()
     page.locator("select[name=action]").select_option("disconnect")
     page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("heading", name="Close 1 open connection?")).to_be_visible()
+    page.get_by_role("button", name="Disconnect").click()
     expect(page.get_by_text("Connections that are being closed: 1.")).to_be_visible()
     wait_until(lambda: first not in hermes.live_rows())
     expect(alice.locator("#state")).to_have_text("Connected")

@@ -1,0 +1,120 @@
+"""Connections in the admin: found, looked at and closed. Shows models by admin_lists; closes by access.revocation."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+
+from notifications import admin_words
+from notifications.access import revocation
+from notifications.admin_actions import ask, carry_out, count
+from notifications.admin_base import ShownOnly
+from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter, label
+from notifications.models import Connection
+
+
+class ConnectionAdmin(ShownOnly):
+    """Who is connected, and who was."""
+
+    list_display = (
+        "state",
+        "room_id",
+        "user_id",
+        "stage",
+        "opened",
+        "closed",
+        "reason",
+        "sent",
+        "behind",
+        "beginning",
+    )
+    # By an index; any other order would sort every row there is.
+    sortable_by = ("opened",)
+    list_fullwidth = True
+    list_display_links = ("beginning",)
+    list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
+    list_filter_submit = True
+    # Whole values, which have indexes; a part of a value would read every row.
+    search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
+    search_help_text = "A connection, room or user, in full"
+    date_hierarchy = "opened_at"
+    actions = ("disconnect",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
+        """Return every connection, in the admin's order."""
+        return ByPeriod(Connection).order_by(*self.get_ordering(request) or ())
+
+    def has_disconnect_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may close connections."""
+        return request.user.has_perm("notifications.disconnect")
+
+    @admin.action(description="Disconnect", permissions=("disconnect",))
+    def disconnect(self, request: HttpRequest, connections: QuerySet[Connection]) -> HttpResponse | None:
+        """Tell every server to close these connections; their clients may come back at once."""
+        still_open = list(connections.filter(closed_at=None))
+        if not still_open:
+            self.message_user(request, "None of these is open any more.", messages.WARNING)
+            return None
+        if question := ask(
+            self,
+            request,
+            still_open,
+            f"Close {count(still_open, 'open connection')}?",
+            consequence="Their pages may come back at once. To keep somebody out, revoke tokens or remove memberships.",
+            verb="Disconnect",
+        ):
+            return question
+        carry_out(
+            self,
+            request,
+            still_open,
+            lambda each: revocation.disconnect(each.stage, each.connection_id),
+            log="Disconnected.",
+            done=lambda each: f"Connections that are being closed: {len(each)}.",
+            failed=lambda each: f"The connection {each} is not closed",
+        )
+        return None
+
+    @admin.display(description="State")
+    def state(self, connection: Connection) -> SafeString:
+        """Return whether the connection is open."""
+        return label("open", "success") if connection.closed_at is None else label("closed", "default")
+
+    @admin.display(description="Connection")
+    def beginning(self, connection: Connection) -> str:
+        """Return the beginning of its id, which tells it from others; its page has the whole of it."""
+        return connection.connection_id[:10]
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, connection: Connection) -> str:
+        """Return when it joined."""
+        return admin_words.moment(connection.opened_at)
+
+    @admin.display(description="Closed")
+    def closed(self, connection: Connection) -> str:
+        """Return when it ended."""
+        return "–" if connection.closed_at is None else admin_words.moment(connection.closed_at)
+
+    @admin.display(description="Close reason")
+    def reason(self, connection: Connection) -> str:
+        """Return why it was closed."""
+        if connection.closed_at is None:
+            return "–"
+        words = admin_words.reason(connection.close_code)
+        return words if connection.close_code is None else f"{connection.close_code} {words}"
+
+    @admin.display(description="Sent")
+    def sent(self, connection: Connection) -> str:
+        """Return how many frames and bytes it was sent."""
+        if connection.frames_sent is None:
+            return "–"
+        frames, volume = admin_words.number(connection.frames_sent), admin_words.size(connection.bytes_sent or 0)
+        return f"{frames}\u00a0frames, {volume}"
+
+    @admin.display(description="Behind")
+    def behind(self, connection: Connection) -> str:
+        """Return how much its reader has not taken yet."""
+        waiting = connection.bytes_waiting
+        return "–" if waiting is None else admin_words.size(waiting) if waiting else "no"
