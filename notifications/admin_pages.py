@@ -12,9 +12,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from notifications import dashboard
+from notifications.dashboard_looks import Refused
 
 SERVER_HEADERS = ("Server", "Lease", "Connections", "Load average", "Started")
-RELAY_HEADERS = ("Relay", "Stage", "Lag of the last batch", "Batches", "Messages", "Heard")
+RELAY_HEADERS = ("Relay", "Stage", "Lag", "Batches", "Messages", "Heard")
 
 
 def may_look(request: HttpRequest) -> bool:
@@ -47,7 +48,7 @@ def relays(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Relays",
         "report": {"relays": dashboard.relay_rows(answers)},
-        "refused": next((each.reason for each in told if isinstance(each, dashboard.Refused)), ""),
+        "refused": next((each.reason for each in told if isinstance(each, Refused)), ""),
         **_headers(),
     }
     return TemplateResponse(request, "hermes_admin/relays.html", context)
