@@ -62,6 +62,11 @@ UNFOLD: dict[str, Any] = {
                 "items": [_page("Dead letters", "unsubscribe", "notifications_deadletter")],
             },
             {
+                "title": "What was done",
+                "separator": True,
+                "items": [_page("Log", "history", "admin_logentry")],
+            },
+            {
                 "title": "Who may be",
                 "separator": True,
                 "items": [

@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
+from notifications import admin_dead_letters, admin_log, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
 from notifications.admin_actions import ask, carry_out, count, some
 from notifications.admin_base import Listed, Memberships, ShownOnly, TakesAuthority

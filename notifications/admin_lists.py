@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import TextFilter
 from unfold.templatetags import unfold_list
@@ -54,6 +55,13 @@ def tick(yes: bool) -> SafeString:
     """Return unfold's sign for yes or no, rendered once."""
     shown: SafeString = display_for_value(yes, "", boolean=True)
     return shown
+
+
+def linked(words: str, there: str | None) -> str:
+    """Return words with the way to a page, or the words alone where there is none."""
+    if not there:
+        return words
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', there, words)
 
 
 class Counted(Paginator):  # type: ignore[type-arg]
