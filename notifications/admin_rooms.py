@@ -23,7 +23,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from notifications import hermes
-from notifications.admin_actions import ask, count, some
+from notifications.admin_actions import ask, carry_out, count, some
 from notifications.admin_base import Memberships, TakesAuthority
 from notifications.admin_lists import tick
 from notifications.admin_words import size
@@ -134,20 +134,21 @@ class RoomAdmin(TakesAuthority):
             verb="Send",
         ):
             return question
-        sent: list[Room] = []
-        sender = request.user.get_username()
-        for room in chosen:
-            data = {"title": "Test message", "text": f"Sent to {room} from the admin by {sender}."}
-            try:
-                hermes.notify(room.code, {"type": "info", "data": data}, user=request.user.pk)
-            except HermesError as error:
-                self.message_user(request, f"Nothing was sent to {room}: {type(error).__name__}.", messages.ERROR)
-                continue
-            self.log_change(request, room, "Sent a test message.")
-            sent.append(room)
-        if sent:
-            self.message_user(request, f"A test message is on its way to {some(sent)}.", messages.SUCCESS)
+        carry_out(
+            self,
+            request,
+            chosen,
+            lambda room: self._send_test(request, room),
+            log="Sent a test message.",
+            done=lambda rooms: f"A test message is on its way to {some(rooms)}.",
+            failed=lambda room: f"Nothing was sent to {room}",
+        )
         return None
+
+    def _send_test(self, request: HttpRequest, room: Room) -> None:
+        sender = request.user.get_username()
+        data = {"title": "Test message", "text": f"Sent to {room} from the admin by {sender}."}
+        hermes.notify(room.code, {"type": "info", "data": data}, user=request.user.pk)
 
     @action(description="Last entries", url_path="entries", permissions=["view"], icon="list")  # type: ignore[untyped-decorator]
     def history_of_room(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -198,8 +199,12 @@ class RoomAdmin(TakesAuthority):
                 # Of SQS the words are for the log of the relay's host; of the rules they are for who wrote this.
                 more["refused"] = str(error)
             else:
+                shown = json.loads(body)
+                if told["key"] is None:
+                    del shown["id"]  # made for this body alone: sending makes another
                 more |= {
-                    "body": json.dumps(json.loads(body), indent=2, ensure_ascii=False),
+                    "body": json.dumps(shown, indent=2, ensure_ascii=False),
+                    "has_key": told["key"] is not None,
                     "size": size(len(body.encode())),
                     "queue": settings.HERMES_STAGES[told["stage"]].queue_name,
                 }

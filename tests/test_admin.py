@@ -335,7 +335,9 @@ def test_a_queue_that_does_not_answer_is_an_error_on_the_page_and_not_a_crash(
     monkeypatch.setattr(Queue, "send", refuse)
     monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
     response = send_test(staff(None), Room.objects.get(code="acme"))
-    assert [str(message) for message in response.context["messages"]] == ["Nothing was sent to acme: QueueUnavailable."]
+    assert [str(message) for message in response.context["messages"]] == [
+        "Nothing was sent to acme: QueueUnavailable. Stopped there."
+    ]
     assert not LogEntry.objects.exists()
 
 
@@ -555,3 +557,24 @@ def test_connections_that_have_ended_are_not_asked_about(
     response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
     assert [str(message) for message in response.context["messages"]] == ["None of these is open any more."]
     assert told == []
+
+
+def test_a_queue_that_does_not_answer_is_asked_once_and_not_once_a_room(
+    staff: Callable[..., Client], many: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def refuse(self: Queue, body: str, traceparent: str) -> None:
+        tried.append(json.loads(body)["room_id"])
+        if len(tried) == 3:
+            raise QueueUnavailable("SQS does not answer")
+
+    monkeypatch.setattr(Queue, "send", refuse)
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
+    response = send_test(staff(None), *Room.objects.filter(code__startswith="room-")[:8])
+    assert len(tried) == 3
+    assert [str(message) for message in response.context["messages"]] == [
+        f"Nothing was sent to {tried[2]}: QueueUnavailable. Stopped there, before 5 more.",
+        f"A test message is on its way to {tried[0]}, {tried[1]}.",
+    ]
+    assert LogEntry.objects.count() == 2

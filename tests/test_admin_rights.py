@@ -238,6 +238,17 @@ def test_a_message_that_is_only_checked_is_shown_and_goes_nowhere(rows: dict[str
     assert not LogEntry.objects.exists()
 
 
+def test_a_message_that_is_only_checked_shows_no_id_but_what_will_be_sent(
+    rows: dict[str, str], done: list[str]
+) -> None:
+    client = staff("view_room", "send_message")
+    page = reverse("admin:notifications_room_send_to_room", args=(rows["room"],))
+    checked = {"stage": "development", "payload": "1", "to": "", "key": "", "check": "1"}
+    response = client.post(page, checked)
+    assert "id" not in json.loads(response.context["body"])
+    assert "Sending it adds an" in response.content.decode()
+
+
 @pytest.mark.parametrize(
     ("form", "why"),
     [
