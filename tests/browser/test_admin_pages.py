@@ -93,6 +93,20 @@ def test_the_dashboard_says_that_its_figures_are_old_when_the_server_is_away(ope
     expect(page.locator("[data-status]")).to_have_text("Live")
 
 
+OURS = ("", "notifications/server/relays/", "notifications/deadletter/", "admin/logentry/", "notifications/connection/")
+
+
+def test_our_pages_are_no_wider_than_a_phone(operator: Operator, hermes: Hermes) -> None:
+    page = operator(viewport={"width": 390, "height": 844})
+    too_wide = {}
+    for name in OURS:
+        page.goto(f"{hermes.url}/admin/{name}")
+        wide, wanted = page.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
+        if wide > wanted:
+            too_wide[name] = wide
+    assert too_wide == {}
+
+
 def test_an_operator_disconnects_alice_who_comes_back(operator: Operator, signed_in: SignIn, hermes: Hermes) -> None:
     before = hermes.live_rows()
     alice = signed_in("alice")
