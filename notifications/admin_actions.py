@@ -41,6 +41,7 @@ def ask(
     *,
     consequence: str,
     verb: str,
+    named: Callable[[Any], str] = str,
     back: str = "",
 ) -> HttpResponse | None:
     """Ask before something is done that disturbs people.
@@ -50,6 +51,7 @@ def ask(
         request: the one that chose the rows, or the answer to the question.
         rows: what it would be done to; all of them are named.
         question, consequence, verb: what the page asks and says, and what its button says.
+        named: what a row is called.
         back: where to go instead; by default where the request came from.
 
     Returns:
@@ -63,7 +65,7 @@ def ask(
         "question": question,
         "consequence": consequence,
         "verb": verb,
-        "rows": rows,
+        "rows": [(row.pk, named(row)) for row in rows],
         "checkbox": helpers.ACTION_CHECKBOX_NAME,
         # A list's action is told by name; a page of its own has an address.
         "action": request.POST.get("action", ""),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.safestring import SafeString
+from unfold.decorators import action
 
 from notifications import admin_words
 from notifications.access import revocation
-from notifications.admin_actions import ask, carry_out, count
+from notifications.admin_actions import ask, carry_out, count, some
 from notifications.admin_base import ShownOnly
 from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter, label
 from notifications.models import Connection
@@ -40,11 +45,16 @@ class ConnectionAdmin(ShownOnly):
     search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
     search_help_text = "A connection, room or user, in full"
     date_hierarchy = "opened_at"
-    actions = ("disconnect",)
+    actions = ("disconnect", "revoke_tokens")
+    actions_detail = ("revoke_tokens_of_it",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
         """Return every connection, in the admin's order."""
         return ByPeriod(Connection).order_by(*self.get_ordering(request) or ())
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Tell whether the user may revoke tokens."""
+        return request.user.has_perm("notifications.revoke")
 
     def has_disconnect_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user may close connections."""
@@ -74,6 +84,51 @@ class ConnectionAdmin(ShownOnly):
             log="Disconnected.",
             done=lambda each: f"Connections that are being closed: {len(each)}.",
             failed=lambda each: f"The connection {each} is not closed",
+        )
+        return None
+
+    @admin.action(description="Revoke their members' tokens", permissions=("revoke",))
+    def revoke_tokens(self, request: HttpRequest, connections: QuerySet[Connection]) -> HttpResponse | None:
+        """Refuse every token that these members have for these rooms.
+
+        Another issuer's members have no membership here: a connection is all that is known of them.
+        """
+        return self._revoke(request, connections)
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Revoke tokens", url_path="revoke", permissions=["view", "revoke"], icon="key_off"
+    )
+    def revoke_tokens_of_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Refuse every token that the member of a connection has for its room."""
+        back = reverse("admin:notifications_connection_change", args=(object_id,))
+        return self._revoke(request, _one(object_id), back) or HttpResponseRedirect(back)
+
+    def _revoke(self, request: HttpRequest, connections: QuerySet[Connection], back: str = "") -> HttpResponse | None:
+        # One connection of each member and room; of stages that the settings no longer have, nobody knows the tokens.
+        known = connections.filter(stage__in=list(settings.HERMES_STAGES))
+        chosen = list({(each.stage, each.room_id, each.user_id): each for each in known}.values())
+        if not chosen:
+            self.message_user(request, "No stage of the settings has these.", messages.WARNING)
+            return None
+        if question := ask(
+            self,
+            request,
+            chosen,
+            f"Revoke the tokens of {count(chosen, 'member')}?",
+            consequence="Their connections to these rooms close. Who is still a member gets a new token on asking.",
+            verb="Revoke tokens",
+            named=_member,
+            back=back,
+        ):
+            return question
+        carry_out(
+            self,
+            request,
+            chosen,
+            lambda each: revocation.revoke(each.user_id, each.room_id, [each.stage]),
+            log="Revoked the member's tokens.",
+            done=lambda each: f"The tokens of {some([_member(one) for one in each])} are revoked.",
+            failed=lambda each: f"The tokens of {_member(each)} are not revoked",
         )
         return None
 
@@ -118,3 +173,19 @@ class ConnectionAdmin(ShownOnly):
         """Return how much its reader has not taken yet."""
         waiting = connection.bytes_waiting
         return "–" if waiting is None else admin_words.size(waiting) if waiting else "no"
+
+
+def _member(connection: Connection) -> str:
+    return f"{connection.user_id} in {connection.room_id} (stage {connection.stage})"
+
+
+def _one(connection_id: str) -> QuerySet[Connection]:
+    """Return a connection alone.
+
+    Raises:
+        Http404: there is none.
+    """
+    found = Connection.objects.filter(pk=connection_id)
+    if "\0" in connection_id or not found.exists():
+        raise Http404(f"There is no connection {connection_id!r}.")
+    return found

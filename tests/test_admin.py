@@ -578,3 +578,39 @@ def test_a_queue_that_does_not_answer_is_asked_once_and_not_once_a_room(
         f"A test message is on its way to {tried[0]}, {tried[1]}.",
     ]
     assert LogEntry.objects.count() == 2
+
+
+def test_members_without_a_membership_are_revoked_from_their_connections_once_each(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    Connection.objects.create(connection_id="second", stage="development", room_id="acme", user_id="bob")
+    Connection.objects.create(connection_id="old", stage="gone", room_id="acme", user_id="bob")
+    keys = ["connection-of-alice", "connection-of-bob", "second", "old"]
+    client, form = staff("view_connection", "revoke"), {"action": "revoke_tokens", "_selected_action": keys}
+    asked = client.post(reverse(CONNECTIONS), form).content.decode()
+    assert "Revoke the tokens of 2 members?" in asked
+    assert "alice in acme (stage development)" in asked
+    assert told == []
+    response = client.post(reverse(CONNECTIONS), {**form, "post": "yes"}, follow=True)
+    assert sorted(told) == [("alice", "acme", ["development"]), ("bob", "acme", ["development"])]
+    (message,) = response.context["messages"]
+    assert "in acme (stage development)" in str(message)
+    assert {entry.get_change_message() for entry in LogEntry.objects.all()} == {"Revoked the member's tokens."}
+
+
+def test_a_connections_page_asks_before_its_members_tokens_are_revoked(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    client = staff("view_connection", "revoke")
+    page = reverse("admin:notifications_connection_change", args=("connection-of-bob",))
+    there = reverse("admin:notifications_connection_revoke_tokens_of_it", args=("connection-of-bob",))
+    assert there in client.get(page).content.decode()
+    asked = client.get(there).content.decode()
+    assert "Revoke the tokens of 1 member?" in asked
+    assert told == [], "looking at a page revokes nothing"
+    client.get(there, {"post": "yes"})
+    assert told == []
+    assert client.post(there, {"post": "yes"}).headers["Location"] == page
+    assert told == [("bob", "acme", ["development"])]
+    nowhere = reverse("admin:notifications_connection_revoke_tokens_of_it", args=("nobody",))
+    assert client.post(nowhere, {"post": "yes"}).status_code == 404

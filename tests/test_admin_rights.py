@@ -28,6 +28,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # Django's rule: who may change may see. What Hermes writes nobody may change, but the rule is the same.
 VIEW = {model: {f"view_{model}", f"change_{model}"} for model in ("room", "membership", "connection", "server")}
 SHOWN = ("connection", "server")
+BOTH = {
+    "notifications_room_send_to_room": ("view_room", "send_message"),
+    "notifications_connection_revoke_tokens_of_it": ("view_connection", "revoke"),
+}
 PAGES: dict[str, set[str]] = {
     "notifications_live": {"view_server"},
     "notifications_relays": {"view_server"},
@@ -42,12 +46,13 @@ PAGES: dict[str, set[str]] = {
     **{f"admin_logentry_{page}": {"view_logentry"} for page in ("changelist", "change", "history")},
     **{f"admin_logentry_{page}": set() for page in ("add", "delete")},
     "notifications_room_history_of_room": VIEW["room"],
-    "notifications_room_send_to_room": set(),  # both of BOTH
+    **{page: set() for page in BOTH},
 }
-BOTH = {"notifications_room_send_to_room": ("view_room", "send_message")}
 # Every action with its permission, and what it is seen to have done.
 ACTIONS = {
     ("connection", "disconnect"): "disconnect",
+    ("connection", "revoke_tokens"): "revoke",
+    ("connection", "revoke_tokens_of_it"): "revoke",
     ("membership", "revoke_tokens"): "revoke",
     ("room", "send_test_message"): "send_message",
     ("room", "send"): "send_message",
@@ -112,9 +117,12 @@ def staff(*permissions: str, superuser: bool = False) -> Client:
 APPS = ("notifications", "auth", "admin")
 
 
+DETAIL = ("history_of_room", "send_to_room", "revoke_tokens_of_it")  # buttons of an object's page
+
+
 def path(page: str, rows: dict[str, str]) -> str:
     model = page.split("_")[1]
-    has_row = page.split("_", 2)[-1] in {"change", "history", "delete", "history_of_room", "send_to_room"}
+    has_row = page.split("_", 2)[-1] in {"change", "history", "delete", *DETAIL}
     return reverse(f"admin:{page}", args=(rows[model],) if has_row else ())
 
 
@@ -135,7 +143,7 @@ def test_the_matrix_has_every_page_and_every_action_of_ours() -> None:
         if model._meta.app_label == "notifications" and model._meta.model_name in OURS
         for name in each.actions or ()
     }
-    assert actions | {("room", "send")} == set(ACTIONS)
+    assert actions | {("room", "send"), ("connection", "revoke_tokens_of_it")} == set(ACTIONS)
 
 
 def test_each_page_opens_to_its_permission_and_to_no_other(all_rows: dict[str, str], aws: Any) -> None:
@@ -182,6 +190,9 @@ def act(client: Client, model: str, action: str, rows: dict[str, str]) -> None:
             "send": "1",
         }
         client.post(reverse("admin:notifications_room_send_to_room", args=(rows["room"],)), form)
+        return
+    if action in DETAIL:
+        client.post(path(f"notifications_{model}_{action}", rows), {"post": "yes"})
         return
     form = {"action": action, "_selected_action": rows[model], "post": "yes"}
     client.post(reverse(f"admin:notifications_{model}_changelist"), form)
