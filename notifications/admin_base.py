@@ -19,7 +19,7 @@ from django.utils.text import capfirst
 from django.utils.translation import get_language
 from unfold.admin import ModelAdmin, TabularInline, checkbox
 
-from notifications.admin_lists import Counted
+from notifications.admin_lists import Changes, Counted
 from notifications.exceptions import Unavailable
 from notifications.models import Membership
 
@@ -50,6 +50,10 @@ class Listed(ModelAdmin):  # type: ignore[misc]
         return mark_safe(_checkbox(get_language()).replace(_KEY, escape(obj.pk)))  # noqa: S308  the key is escaped
 
     action_checkbox.short_description = ModelAdmin.action_checkbox.short_description  # type: ignore[attr-defined]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Changes]:
+        """Return the list that tells what it has not counted."""
+        return Changes
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Act on chosen rows alone.

@@ -614,3 +614,33 @@ def test_a_connections_page_asks_before_its_members_tokens_are_revoked(
     assert told == [("bob", "acme", ["development"])]
     nowhere = reverse("admin:notifications_connection_revoke_tokens_of_it", args=("nobody",))
     assert client.post(nowhere, {"post": "yes"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "said", "offers_all"),
+    [
+        ({}, "5,000 or more connections", False),
+        ({"p": "2"}, "5,000 or more connections", False),
+        ({"room": "busy"}, "5,000 or more connections", False),
+        ({"room": "quiet"}, "3 connections", True),
+        ({"q": "quiet"}, "3 connections", True),
+        ({"room": "nobody's"}, "0 connections", True),
+    ],
+)
+def test_a_list_says_how_many_rows_there_are_only_as_far_as_it_has_counted(
+    staff: Callable[..., Client], query: dict[str, str], said: str, offers_all: bool
+) -> None:
+    Connection.objects.bulk_create(
+        Connection(connection_id=f"c-{number}", room_id="quiet" if number < 3 else "busy", user_id="1")
+        for number in range(5_010)
+    )
+    page = " ".join(staff("view_connection").get(reverse(CONNECTIONS), query).content.decode().split())
+    assert said in page
+    assert ("Show all</a>)" in page) is offers_all
+    assert "5000 results" not in page
+
+
+def test_a_short_list_says_its_number_and_offers_no_more(staff: Callable[..., Client], connected: None) -> None:
+    page = " ".join(staff("view_connection").get(reverse(CONNECTIONS)).content.decode().split())
+    assert "3 connections" in page
+    assert "Show all</a>)" not in page
