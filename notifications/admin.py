@@ -78,7 +78,9 @@ class MembershipAdmin(TakesAuthority):
 class ServerAdmin(ShownOnly):
     """The server processes, their leases, and how many connections each has."""
 
-    list_display = ("server_id", "host", "pid", "lease", "connections", "load", "started_at", "lease_until")
+    list_display = ("server_id", "host", "pid", "lease", "connections", "load_average", "started", "leased")
+    # Of its own page; leases of 30 s are of use to the second only.
+    fields = readonly_fields = list_display
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that are about no one model."""
@@ -98,6 +100,21 @@ class ServerAdmin(ShownOnly):
     def lease(self, server: Any) -> SafeString:
         """Return whether the lease still runs."""
         return label("alive", "success") if server.lease_until > server.now else label("run out", "danger")
+
+    @admin.display(description="Load average", ordering="load")
+    def load_average(self, server: Server) -> str:
+        """Return its host's load average as it said it."""
+        return "–" if server.load is None else f"{server.load:.2f}"
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, server: Server) -> str:
+        """Return when it began."""
+        return admin_words.moment_of_a_year(server.started_at)
+
+    @admin.display(description="Lease until", ordering="lease_until")
+    def leased(self, server: Server) -> str:
+        """Return when its lease ends, if it says nothing more."""
+        return admin_words.moment_of_a_year(server.lease_until)
 
     @admin.display(description="Connections", ordering="open_connections")
     def connections(self, server: Server) -> str:

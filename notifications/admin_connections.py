@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.safestring import SafeString
+from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 
 from notifications import admin_words
 from notifications.access import revocation
 from notifications.admin_actions import ask, carry_out, count, some
 from notifications.admin_base import ShownOnly
-from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter, label
-from notifications.models import Connection
+from notifications.admin_lists import ByPeriod, RoomFilter, StageFilter, StateFilter, UserFilter, label, linked
+from notifications.models import Connection, Membership, Room, Server
 
 
 class ConnectionAdmin(ShownOnly):
@@ -46,7 +48,21 @@ class ConnectionAdmin(ShownOnly):
     search_help_text = "A connection, room or user, in full"
     date_hierarchy = "opened_at"
     actions = ("disconnect", "revoke_tokens")
-    actions_detail = ("revoke_tokens_of_it",)
+    actions_detail = ("disconnect_it", "revoke_tokens_of_it")
+    # Of its own page: every value in words, to the second, with the way to what it is of.
+    fields = readonly_fields = (
+        "connection_id",
+        "state",
+        "stage",
+        "room",
+        "user",
+        "server",
+        "opened_on",
+        "closed_on",
+        "reason",
+        "sent",
+        "behind",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
         """Return every connection, in the admin's order."""
@@ -56,13 +72,33 @@ class ConnectionAdmin(ShownOnly):
         """Tell whether the user may revoke tokens."""
         return request.user.has_perm("notifications.revoke")
 
-    def has_disconnect_permission(self, request: HttpRequest) -> bool:
+    def has_disconnect_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """Tell whether the user may close connections."""
         return request.user.has_perm("notifications.disconnect")
 
     @admin.action(description="Disconnect", permissions=("disconnect",))
     def disconnect(self, request: HttpRequest, connections: QuerySet[Connection]) -> HttpResponse | None:
         """Tell every server to close these connections; their clients may come back at once."""
+        return self._disconnect(request, connections)
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Disconnect", url_path="disconnect", permissions=["view", "disconnect"], icon="link_off"
+    )
+    def disconnect_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Tell every server to close a connection."""
+        back = reverse("admin:notifications_connection_change", args=(object_id,))
+        return self._disconnect(request, _one(object_id), back) or HttpResponseRedirect(back)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
+        """Offer to close a connection while it is open."""
+        offered: list[UnfoldAction] = super().get_actions_detail(request, object_id)
+        if Connection.objects.filter(pk=object_id, closed_at=None).exists():
+            return offered
+        return [each for each in offered if each.method != self.disconnect_it]
+
+    def _disconnect(
+        self, request: HttpRequest, connections: QuerySet[Connection], back: str = ""
+    ) -> HttpResponse | None:
         still_open = list(connections.filter(closed_at=None))
         if not still_open:
             self.message_user(request, "None of these is open any more.", messages.WARNING)
@@ -72,8 +108,10 @@ class ConnectionAdmin(ShownOnly):
             request,
             still_open,
             f"Close {count(still_open, 'open connection')}?",
-            consequence="Their pages may come back at once. To keep somebody out, revoke tokens or remove memberships.",
+            consequence="A page may come back at once. To keep somebody out, revoke tokens or remove memberships.",
             verb="Disconnect",
+            named=lambda each: f"{each.connection_id}: {_member(each)}",
+            back=back,
         ):
             return question
         carry_out(
@@ -152,6 +190,32 @@ class ConnectionAdmin(ShownOnly):
         """Return when it ended."""
         return "–" if connection.closed_at is None else admin_words.moment(connection.closed_at)
 
+    @admin.display(description="Opened")
+    def opened_on(self, connection: Connection) -> str:
+        """Return when it joined, with its year."""
+        return admin_words.moment_of_a_year(connection.opened_at)
+
+    @admin.display(description="Closed")
+    def closed_on(self, connection: Connection) -> str:
+        """Return when it ended, with its year."""
+        return "–" if connection.closed_at is None else admin_words.moment_of_a_year(connection.closed_at)
+
+    @admin.display(description="Room")
+    def room(self, connection: Connection) -> str:
+        """Return its room, with the way to its page where there is one: a room needs no row to be joined."""
+        return _linked(connection.room_id, _around(connection).room)
+
+    @admin.display(description="User")
+    def user(self, connection: Connection) -> str:
+        """Return its user, with the way to the page of one who is Django's: another issuer's are named alike."""
+        return _linked(connection.user_id, _around(connection).user)
+
+    @admin.display(description="Server")
+    def server(self, connection: Connection) -> str:
+        """Return its server, with the way to its page while it has one."""
+        server = _around(connection).server
+        return _linked(f"{server} ({connection.server_id})" if server else connection.server_id, server)
+
     @admin.display(description="Close reason")
     def reason(self, connection: Connection) -> str:
         """Return why it was closed."""
@@ -164,7 +228,7 @@ class ConnectionAdmin(ShownOnly):
     def sent(self, connection: Connection) -> str:
         """Return how many frames and bytes it was sent."""
         if connection.frames_sent is None:
-            return "–"
+            return _uncounted(connection)
         frames, volume = admin_words.number(connection.frames_sent), admin_words.size(connection.bytes_sent or 0)
         return f"{frames}\u00a0frames, {volume}"
 
@@ -172,7 +236,7 @@ class ConnectionAdmin(ShownOnly):
     def behind(self, connection: Connection) -> str:
         """Return how much its reader has not taken yet."""
         waiting = connection.bytes_waiting
-        return "–" if waiting is None else admin_words.size(waiting) if waiting else "no"
+        return _uncounted(connection) if waiting is None else admin_words.size(waiting) if waiting else "no"
 
 
 def _member(connection: Connection) -> str:
@@ -189,3 +253,43 @@ def _one(connection_id: str) -> QuerySet[Connection]:
     if "\0" in connection_id or not found.exists():
         raise Http404(f"There is no connection {connection_id!r}.")
     return found
+
+
+def _uncounted(connection: Connection) -> str:
+    """Say that there is no count: a server writes what it has counted once a minute, all connections in one go."""
+    return "not yet" if connection.closed_at is None else "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The rows of what a connection is of, where there are any."""
+
+    room: Room | None
+    user: Any
+    server: Server | None
+
+
+def _around(connection: Any) -> Around:
+    """Look for them once: unfold asks for each value of a page several times."""
+    if not hasattr(connection, "around"):
+        number = _number(connection.user_id)
+        known = Membership.objects.filter(room__code=connection.room_id, user_id=number) if number is not None else None
+        membership = known.select_related("user").first() if known is not None else None
+        connection.around = Around(
+            Room.objects.filter(code=connection.room_id).first(),
+            membership and membership.user,
+            Server.objects.filter(pk=connection.server_id).first(),
+        )
+    around: Around = connection.around
+    return around
+
+
+def _linked(words: str, row: Model | None) -> str:
+    if row is None:
+        return words
+    return linked(words, reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=(row.pk,)))
+
+
+def _number(user_id: str) -> int | None:
+    """Return a key of Django's users; ``None`` for what is none."""
+    return int(user_id) if user_id.isascii() and user_id.isdecimal() and len(user_id) < 19 else None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.db.models.functions import Now
@@ -644,3 +645,77 @@ def test_a_short_list_says_its_number_and_offers_no_more(staff: Callable[..., Cl
     page = " ".join(staff("view_connection").get(reverse(CONNECTIONS)).content.decode().split())
     assert "3 connections" in page
     assert "Show all</a>)" not in page
+
+
+def test_a_connections_page_says_all_of_it_in_words_to_the_second_and_leads_on(
+    staff: Callable[..., Client], alice: Any
+) -> None:
+    Server.objects.create(server_id="s-1", host="web-1", pid=42, started_at=Now(), lease_until=Now())
+    begin = datetime(2026, 3, 1, 9, 15, 27, tzinfo=UTC)
+    Connection.objects.create(
+        connection_id="cc51b1",
+        stage="development",
+        room_id="acme",
+        user_id=str(alice.pk),
+        server_id="s-1",
+        opened_at=begin,
+        closed_at=begin + timedelta(seconds=4),
+        close_code=4108,
+    )
+    client = staff("view_connection", "disconnect")
+    html = client.get(reverse("admin:notifications_connection_change", args=("cc51b1",))).content.decode()
+    page = strip_tags(html)
+    for words in (
+        "01\u00a0Mar\u00a02026\u00a009:15:27",
+        "01\u00a0Mar\u00a02026\u00a009:15:31",
+        "4108 its reader did not keep up",
+    ):
+        assert words in page
+    assert "Cc51b1" not in page
+    acme = Room.objects.get(code="acme")
+    for link in (("notifications_room", acme.pk), ("auth_user", alice.pk), ("notifications_server", "s-1")):
+        assert reverse(f"admin:{link[0]}_change", args=(link[1],)) in html
+
+
+def test_a_connection_of_strangers_to_sql_has_a_page_too(staff: Callable[..., Client], alice: Any) -> None:
+    """Another issuer's user has a number of its own: it is not Django's user of that number."""
+    key = "<b>of-another</b>"
+    Connection.objects.create(
+        connection_id=key, stage="development", room_id="elsewhere", user_id=str(alice.pk), server_id="gone"
+    )
+    html = staff("view_connection").get(reverse("admin:notifications_connection_change", args=(quote(key),)))
+    page = html.content.decode()
+    assert key not in page
+    assert reverse("admin:auth_user_change", args=(alice.pk,)) not in page
+    assert page.count("not yet") == 2
+
+
+def test_a_connections_page_closes_it_while_it_is_open(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    client = staff("view_connection", "disconnect")
+    offered = {}
+    for name in ("alice", "bob"):
+        key = f"connection-of-{name}"
+        button = reverse("admin:notifications_connection_disconnect_it", args=(key,))
+        page = reverse("admin:notifications_connection_change", args=(key,))
+        offered[name] = button in client.get(page).content.decode()
+        assert client.get(button).status_code == (200 if name == "bob" else 302)
+        assert told == []
+    assert offered == {"alice": False, "bob": True}
+    assert client.post(button, {"post": "yes"}).headers["Location"] == page
+    assert told == [("development", "connection-of-bob")]
+
+
+def test_a_server_is_shown_to_the_second_and_its_load_in_short(staff: Callable[..., Client]) -> None:
+    until = datetime(2026, 3, 1, 9, 15, 27, tzinfo=UTC)
+    Server.objects.create(
+        server_id="s-1", host="web-1", pid=42, started_at=until, lease_until=until, load=2.28076171875
+    )
+    client = staff("view_server")
+    one = reverse("admin:notifications_server_change", args=("s-1",))
+    for there in (reverse("admin:notifications_server_changelist"), one):
+        page = strip_tags(client.get(there).content.decode())
+        assert "2.28076" not in page
+        assert "2.28" in page
+        assert page.count("01\u00a0Mar\u00a02026\u00a009:15:27") == 2

@@ -30,6 +30,7 @@ VIEW = {model: {f"view_{model}", f"change_{model}"} for model in ("room", "membe
 SHOWN = ("connection", "server")
 BOTH = {
     "notifications_room_send_to_room": ("view_room", "send_message"),
+    "notifications_connection_disconnect_it": ("view_connection", "disconnect"),
     "notifications_connection_revoke_tokens_of_it": ("view_connection", "revoke"),
 }
 PAGES: dict[str, set[str]] = {
@@ -51,6 +52,7 @@ PAGES: dict[str, set[str]] = {
 # Every action with its permission, and what it is seen to have done.
 ACTIONS = {
     ("connection", "disconnect"): "disconnect",
+    ("connection", "disconnect_it"): "disconnect",
     ("connection", "revoke_tokens"): "revoke",
     ("connection", "revoke_tokens_of_it"): "revoke",
     ("membership", "revoke_tokens"): "revoke",
@@ -117,7 +119,7 @@ def staff(*permissions: str, superuser: bool = False) -> Client:
 APPS = ("notifications", "auth", "admin")
 
 
-DETAIL = ("history_of_room", "send_to_room", "revoke_tokens_of_it")  # buttons of an object's page
+DETAIL = ("history_of_room", "send_to_room", "disconnect_it", "revoke_tokens_of_it")  # buttons of an object's page
 
 
 def path(page: str, rows: dict[str, str]) -> str:
@@ -143,7 +145,8 @@ def test_the_matrix_has_every_page_and_every_action_of_ours() -> None:
         if model._meta.app_label == "notifications" and model._meta.model_name in OURS
         for name in each.actions or ()
     }
-    assert actions | {("room", "send"), ("connection", "revoke_tokens_of_it")} == set(ACTIONS)
+    buttons = {("room", "send"), ("connection", "disconnect_it"), ("connection", "revoke_tokens_of_it")}
+    assert actions | buttons == set(ACTIONS)
 
 
 def test_each_page_opens_to_its_permission_and_to_no_other(all_rows: dict[str, str], aws: Any) -> None:
