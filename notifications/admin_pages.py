@@ -26,7 +26,13 @@ def may_look(request: HttpRequest) -> bool:
 def with_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Give the admin's index its dashboard, if the user may see it. Called by unfold."""
     if may_look(request):
-        context |= {"report": dashboard.report(), "title": "Dashboard", **_headers()}
+        may_see_letters = request.user.has_perm("notifications.view_deadletter")
+        context |= {
+            "report": dashboard.report(),
+            "title": "Dashboard",
+            "may_see_letters": may_see_letters,
+            **_headers(),
+        }
     return context
 
 

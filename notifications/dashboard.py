@@ -1,7 +1,7 @@
 """Dashboard: what goes on, in figures, tables and lines of small plots. Shown by admin_pages; asks SQL, Redis and SQS.
 
 Redis and SQS are asked by dashboard_looks, so that neither can hold the page up; dashboard_tiles words what they say.
-SQL is asked in the page's own thread, which could not be here without it.
+SQL is asked in the page's own thread, which could not be here without it; who looks at the same time shares the answer.
 """
 
 from __future__ import annotations
@@ -59,12 +59,18 @@ def report() -> dict[str, Any]:
         ``groups`` of tiles, and rows of ``servers`` and ``relays``: text alone, fit for JSON and for a template.
     """
     answers = looks().answers()
-    servers = list(Server.objects.order_by("host", "pid").annotate(now=Now())[:MOST_SERVERS])
-    groups = [{"title": "Who is here", "tiles": [asdict(tile) for tile in _presence(servers)]}]
+    presence, servers = looks().here(_registered)
+    groups = [{"title": "Who is here", "tiles": [asdict(tile) for tile in presence]}]
     for stage in settings.HERMES_STAGES.values():
         told = {part: answers[f"{part}:{stage.name}"] for part in ("pace", "relays", "queue", "dead", "past")}
         groups.append({"title": f"Stage {stage.name}", "tiles": [asdict(tile) for tile in flow(stage, **told)]})
-    return {"groups": groups, "servers": [_server_row(server) for server in servers], "relays": relay_rows(answers)}
+    return {"groups": groups, "servers": servers, "relays": relay_rows(answers)}
+
+
+def _registered() -> tuple[list[Tile], list[list[str]]]:
+    """Ask SQL: the tiles of connections, and a row for each server."""
+    servers = list(Server.objects.order_by("host", "pid").annotate(now=Now())[:MOST_SERVERS])
+    return _presence(servers), [_server_row(server) for server in servers]
 
 
 def relay_rows(answers: Mapping[str, Any]) -> list[list[str]]:

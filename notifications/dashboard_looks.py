@@ -49,6 +49,8 @@ class Looks:
         self._threads = ThreadPoolExecutor(max_workers=len(parts), thread_name_prefix="hermes-dashboard")
         self._asked: dict[str, tuple[float, Future[Any]]] = {}
         self._before: dict[str, Future[Any]] = {}
+        self._here_lock = threading.Lock()
+        self._here: tuple[float, Any] = (float("-inf"), None)
 
     def answers(self) -> dict[str, Any]:
         """Return each part's answer; `Refused` where it failed or did not come in time."""
@@ -64,6 +66,19 @@ class Looks:
         # Who has hung for longer than that is not waited for again by every page.
         wait([asked for since, asked in running.values() if now - since < self._deadline], timeout=self._deadline)
         return {part: _answer(asked) for part, (_, asked) in running.items()}
+
+    def here(self, look: Callable[[], Any]) -> Any:
+        """Return what is looked at in the caller's own thread, or what another caller has just found.
+
+        Args:
+            look: what is always the same question; what it raises is raised, and remembered by nobody.
+        """
+        with self._here_lock:
+            since, found = self._here
+            if time.monotonic() - since >= self._cached:
+                found = look()
+                self._here = (time.monotonic(), found)
+            return found
 
     def known(self, part: str) -> Any:
         """Return a part's last answer without asking again; ``None`` where there is none, or it was refused."""

@@ -27,6 +27,7 @@ class Tile:
         state: ``ok``, ``warn``, ``bad``, or ``unknown`` where nobody answers.
         lines: paths of its plot, the main one first.
         rounds: the largest value of the plot, for people who cannot see it.
+        letters: the stage whose dead letters it counts, for a link to them.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Tile:
     state: str = "ok"
     lines: tuple[str, ...] = ()
     rounds: str = ""
+    letters: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ def _dead(key: str, told: Any, past: Past) -> Tile:
     if not told:
         return Tile(name, title, "no such queue", "refused messages stay in the queue", "warn")
     count = sum(counts(told))
-    tile = Tile(name, title, number(count), "wait for somebody" if count else "", "bad" if count else "ok")
+    note, state = ("wait for somebody", "bad") if count else ("", "ok")
+    tile = Tile(name, title, number(count), note, state, letters=key)
     return plot(tile, past.hours.get("dead", []))
 
 

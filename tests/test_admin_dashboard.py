@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import redis
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from hermes_site.engines import Valkey
 from notifications import admin_words, dashboard
@@ -396,3 +399,48 @@ def test_a_redis_that_does_not_count_entries_is_said_to_be_too_old(
     with pytest.raises(HistoryUnavailable, match=r"from 7\.0 on"):
         read({"length": 1})
     assert pace.sample("development")[0] == 1
+
+
+def test_sql_is_asked_once_for_all_who_look_at_the_same_time(operator: Client, aws: Any, valkey: Valkey) -> None:
+    serve("web-1", connections=3)
+    live = reverse("admin:notifications_live")
+    with CaptureQueriesContext(connection) as first:
+        operator.get(live)
+    with CaptureQueriesContext(connection) as again:
+        shown = operator.get(live).json()
+    assert any("notifications_server" in query["sql"] for query in first.captured_queries)
+    # Who it is that asks is no question of the dashboard.
+    assert not [query["sql"] for query in again.captured_queries if "notifications_" in query["sql"]]
+    assert shown["groups"][0]["tiles"][0]["value"] == "3"
+    assert shown["servers"][0][0] == "web-1:42"
+
+
+def test_a_question_to_sql_that_fails_is_asked_again() -> None:
+    looks = Looks({"part": lambda: 1}, cached=60)
+
+    def fail() -> None:
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011  it has no words
+        looks.here(fail)
+    assert [looks.here(lambda: 7), looks.here(lambda: 8)] == [7, 7]
+    looks.close()
+
+
+def test_the_dead_letters_tile_leads_to_them_for_who_may_see_them(operator: Client, aws: Any, valkey: Valkey) -> None:
+    link = f'href="{reverse("admin:notifications_deadletter_changelist")}?stage=development"'
+    assert link not in operator.get(reverse("admin:index")).content.decode()
+    User.objects.get(username="dana").user_permissions.add(Permission.objects.get(codename="view_deadletter"))
+    assert link in operator.get(reverse("admin:index")).content.decode()
+
+
+def test_the_side_bar_marks_the_page_that_is_shown_and_no_other(operator: Client, aws: Any, valkey: Valkey) -> None:
+    for page, title in (("relays", "Relays"), ("server_changelist", "Servers")):
+        html = operator.get(reverse(f"admin:notifications_{page}")).content.decode()
+        marked = re.findall(r'<a href="[^"]*" class="[^"]* active">(.*?)</a>', html, re.DOTALL)
+        assert [strip_tags(each).split()[-1] for each in marked] == [title]
+
+
+def test_an_empty_queue_has_no_word_about_ages(operator: Client, aws: Any, valkey: Valkey) -> None:
+    age = tiles(operator)["age-development"]
+    assert (age["value"], age["note"]) == ("none", "")

@@ -33,6 +33,7 @@ def client(client: Client, aws: Any, valkey: Valkey, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Template, "_render", _TestState.saved_data.template_render)
     fill()
     dashboard.looks.cache_clear()
+    dashboard.looks()._cached = 0.0  # each look is to be seen
     client.force_login(User.objects.create_superuser("dana"))
     yield client
     dashboard.looks().close()
