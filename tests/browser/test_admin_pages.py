@@ -191,6 +191,12 @@ def let_an_hour_pass(hermes: Hermes) -> None:
         for at, step in enumerate([*steps, 0]):
             client.xadd(pace, {"total": total}, id=f"{minute - 60 + at}-1")
             total += step
+        for figure, high, low in (("depth", 40, 0), ("dead", 0, 0), ("lag", 220, 18)):
+            name = keys.figure_key("development", figure)
+            client.delete(name)
+            for at in range(1, 60):
+                value = max(low, round(high * math.sin(at / 6) + at * 29 % 17)) if high else 0
+                client.xadd(name, {"value": value}, id=f"{minute - 60 + at}-1")
 
 
 @pytest.mark.skipif(not FOLDER, reason="PICTURES names no folder: what the pictures show is tested above")
