@@ -138,7 +138,7 @@ def test_a_message_is_checked_and_then_sent_to_a_room(operator: Operator, signed
     page.get_by_label("Data").fill('{"type": "info", "data": {"title": "From the admin", "text": "to acme"}}')
     page.get_by_role("button", name="Check only").click()
     expect(page.get_by_text("The relay would take this.")).to_be_visible()
-    expect(alice.get_by_text("From the admin")).to_have_count(0)
+    expect(alice.get_by_text("From the admin", exact=True)).to_have_count(0)
     page.get_by_role("button", name="Send", exact=True).click()
     expect(alice.locator(".hermes-toast", has_text="From the admin")).to_be_visible()
     page.get_by_role("link", name="Back to").click()
