@@ -14,6 +14,12 @@ def _may_view(model: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perm(f"{app}.view_{name}")
 
 
+def _is_servers(request: HttpRequest) -> bool:
+    # The relays' page has an address below that of the servers, and an item of its own.
+    below = str(reverse_lazy("admin:notifications_server_changelist"))
+    return request.path.startswith(below) and request.path != str(reverse_lazy("admin:notifications_relays"))
+
+
 def _page(title: str, icon: str, model: str, name: str = "") -> dict[str, Any]:
     return {
         "title": title,
@@ -52,7 +58,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Dashboard", "monitoring", "notifications_server", "index"),
                     _page("Connections", "cable", "notifications_connection"),
-                    _page("Servers", "dns", "notifications_server"),
+                    {**_page("Servers", "dns", "notifications_server"), "active": _is_servers},
                     _page("Relays", "conveyor_belt", "notifications_server", "notifications_relays"),
                 ],
             },
@@ -62,7 +68,12 @@ UNFOLD: dict[str, Any] = {
                 "items": [_page("Dead letters", "unsubscribe", "notifications_deadletter")],
             },
             {
-                "title": "Who may be",
+                "title": "What was done",
+                "separator": True,
+                "items": [_page("Log", "history", "admin_logentry")],
+            },
+            {
+                "title": "Who may join",
                 "separator": True,
                 "items": [
                     _page("Rooms", "meeting_room", "notifications_room"),

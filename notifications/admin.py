@@ -1,30 +1,31 @@
-"""The admin: members are edited here, servers and connections only shown. Shows models; rooms are admin_rooms's."""
+"""The admin: members are edited here, servers shown. Rooms are admin_rooms's, connections admin_connections's."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from notifications import admin_dead_letters, admin_pages, admin_words  # noqa: F401  registering is importing
+from notifications import admin_dead_letters, admin_log, admin_pages, admin_words  # noqa: F401  registering is importing
 from notifications.access import revocation
-from notifications.admin_base import Memberships, ShownOnly, TakesAuthority
-from notifications.admin_lists import ByPeriod, Counted, RoomFilter, StageFilter, StateFilter, UserFilter, label
+from notifications.admin_actions import ask, carry_out, count, some
+from notifications.admin_base import Listed, Memberships, ShownOnly, TakesAuthority
+from notifications.admin_connections import ConnectionAdmin
+from notifications.admin_lists import label
 from notifications.admin_rooms import RoomAdmin
-from notifications.exceptions import Unavailable
 from notifications.models import Connection, Membership, Room, Server
 
 admin.site.unregister((User, Group))
 admin.site.register(Room, RoomAdmin)
+admin.site.register(Connection, ConnectionAdmin)
 
 
 class RoomsOfMember(Memberships):
@@ -42,9 +43,6 @@ class MembershipAdmin(TakesAuthority):
     list_select_related = ("room", "user")
     search_fields = ("room__code", "room__name", "user__username", "user__email")
     autocomplete_fields = ("room", "user")
-    list_per_page = 25
-    paginator = Counted
-    show_full_result_count = False
     actions = ("revoke_tokens",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
@@ -52,129 +50,37 @@ class MembershipAdmin(TakesAuthority):
         return request.user.has_perm("notifications.revoke")
 
     @admin.action(description="Revoke tokens, and close their connections", permissions=("revoke",))
-    def revoke_tokens(self, request: HttpRequest, memberships: QuerySet[Membership]) -> None:
+    def revoke_tokens(self, request: HttpRequest, memberships: QuerySet[Membership]) -> HttpResponse | None:
         """Refuse every token these members have for these rooms; who is still a member gets a new one on asking."""
-        for membership in memberships.select_related("room", "user"):
-            try:
-                revocation.revoke(str(membership.user.pk), membership.room.code)
-            except Unavailable as error:
-                # Those that follow would fail as well, each after a wait.
-                text = (
-                    f"The tokens of {membership} are not revoked in every stage: {type(error).__name__}. Stopped there."
-                )
-                self.message_user(request, text, messages.ERROR)
-                return
-            self.log_change(request, membership, "Revoked the tokens.")
-            self.message_user(request, f"The tokens of {membership} are revoked.", messages.SUCCESS)
-
-
-@admin.register(Connection)
-class ConnectionAdmin(ShownOnly):
-    """Who is connected, and who was."""
-
-    list_display = (
-        "state",
-        "room_id",
-        "user_id",
-        "stage",
-        "opened",
-        "closed",
-        "reason",
-        "sent",
-        "behind",
-        "beginning",
-    )
-    # By an index; any other order would sort every row there is.
-    sortable_by = ("opened",)
-    list_fullwidth = True
-    list_display_links = ("beginning",)
-    list_filter = (StateFilter, RoomFilter, UserFilter, StageFilter)
-    list_filter_submit = True
-    list_per_page = 25
-    paginator = Counted
-    # Whole values, which have indexes; a part of a value would read every row.
-    search_fields = ("connection_id__exact", "room_id__exact", "user_id__exact")
-    search_help_text = "A connection, room or user, in full"
-    date_hierarchy = "opened_at"
-    actions = ("disconnect",)
-    show_full_result_count = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
-        """Return every connection, in the admin's order."""
-        return ByPeriod(Connection).order_by(*self.get_ordering(request) or ())
-
-    def has_disconnect_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may close connections."""
-        return request.user.has_perm("notifications.disconnect")
-
-    @admin.action(description="Disconnect", permissions=("disconnect",))
-    def disconnect(self, request: HttpRequest, connections: QuerySet[Connection]) -> None:
-        """Tell every server to close these connections; their clients may come back at once."""
-        told = 0
-        for connection in connections.filter(closed_at=None):
-            try:
-                revocation.disconnect(connection.stage, connection.connection_id)
-            except Unavailable as error:
-                # Those that follow would fail as well, each after a wait.
-                text = f"The connection {connection} is not closed: {type(error).__name__}. Stopped there."
-                self.message_user(request, text, messages.ERROR)
-                if not told:
-                    return
-                break
-            self.log_change(request, connection, "Disconnected.")
-            told += 1
-        self.message_user(request, f"Connections that are being closed: {told}.", messages.SUCCESS)
-
-    @admin.display(description="State")
-    def state(self, connection: Connection) -> SafeString:
-        """Return whether the connection is open."""
-        return label("open", "success") if connection.closed_at is None else label("closed", "default")
-
-    @admin.display(description="Connection")
-    def beginning(self, connection: Connection) -> str:
-        """Return the beginning of its id, which tells it from others; its page has the whole of it."""
-        return connection.connection_id[:10]
-
-    @admin.display(description="Opened", ordering="opened_at")
-    def opened(self, connection: Connection) -> str:
-        """Return when it joined."""
-        return admin_words.moment(connection.opened_at)
-
-    @admin.display(description="Closed")
-    def closed(self, connection: Connection) -> str:
-        """Return when it ended."""
-        return "–" if connection.closed_at is None else admin_words.moment(connection.closed_at)
-
-    @admin.display(description="Close reason")
-    def reason(self, connection: Connection) -> str:
-        """Return why it was closed."""
-        if connection.closed_at is None:
-            return "–"
-        words = admin_words.reason(connection.close_code)
-        return words if connection.close_code is None else f"{connection.close_code} {words}"
-
-    @admin.display(description="Sent")
-    def sent(self, connection: Connection) -> str:
-        """Return how many frames and bytes it was sent."""
-        if connection.frames_sent is None:
-            return "–"
-        frames, volume = admin_words.number(connection.frames_sent), admin_words.size(connection.bytes_sent or 0)
-        return f"{frames}\u00a0frames, {volume}"
-
-    @admin.display(description="Behind")
-    def behind(self, connection: Connection) -> str:
-        """Return how much its reader has not taken yet."""
-        waiting = connection.bytes_waiting
-        return "–" if waiting is None else admin_words.size(waiting) if waiting else "no"
+        chosen = list(memberships.select_related("room", "user"))
+        if question := ask(
+            self,
+            request,
+            chosen,
+            f"Revoke the tokens of {count(chosen, 'membership')}?",
+            consequence="Their connections are closed. Who is still a member gets a new token on asking.",
+            verb="Revoke tokens",
+        ):
+            return question
+        carry_out(
+            self,
+            request,
+            chosen,
+            lambda each: revocation.revoke(str(each.user.pk), each.room.code),
+            log="Revoked the tokens.",
+            done=lambda each: f"The tokens of {some(each)} are revoked.",
+            failed=lambda each: f"The tokens of {each} are not revoked in every stage",
+        )
+        return None
 
 
 @admin.register(Server)
 class ServerAdmin(ShownOnly):
     """The server processes, their leases, and how many connections each has."""
 
-    list_display = ("server_id", "host", "pid", "lease", "connections", "load", "started_at", "lease_until")
-    paginator = Counted
-    show_full_result_count = False
+    list_display = ("server_id", "host", "pid", "lease", "connections", "load_average", "started", "leased")
+    # Of its own page; leases of 30 s are of use to the second only.
+    fields = readonly_fields = list_display
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that are about no one model."""
@@ -195,6 +101,21 @@ class ServerAdmin(ShownOnly):
         """Return whether the lease still runs."""
         return label("alive", "success") if server.lease_until > server.now else label("run out", "danger")
 
+    @admin.display(description="Load average", ordering="load")
+    def load_average(self, server: Server) -> str:
+        """Return its host's load average as it said it."""
+        return "–" if server.load is None else f"{server.load:.2f}"
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, server: Server) -> str:
+        """Return when it began."""
+        return admin_words.moment_of_a_year(server.started_at)
+
+    @admin.display(description="Lease until", ordering="lease_until")
+    def leased(self, server: Server) -> str:
+        """Return when its lease ends, if it says nothing more."""
+        return admin_words.moment_of_a_year(server.lease_until)
+
     @admin.display(description="Connections", ordering="open_connections")
     def connections(self, server: Server) -> str:
         """Return how many connections the server said it has open: to count them reads the rows of all."""
@@ -202,15 +123,12 @@ class ServerAdmin(ShownOnly):
 
 
 @admin.register(User)
-class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
+class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[misc, type-arg]
     """Django's users, with their rooms."""
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_per_page = 25
-    paginator = Counted
-    show_full_result_count = False
 
     def get_inlines(self, request: HttpRequest, obj: Model | None) -> tuple[type[Memberships], ...]:
         """Show the rooms of a user that exists; a new one is only named first."""
@@ -218,5 +136,5 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class PermissionGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
+class PermissionGroupAdmin(GroupAdmin, Listed):  # type: ignore[misc]
     """Django's groups."""

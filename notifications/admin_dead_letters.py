@@ -1,4 +1,5 @@
-"""The admin's pages of dead letters: listed, opened, mended, sent again, discarded. Asks intake.dead_letters.
+"""The admin's pages of dead letters: listed, opened, mended, sent again, discarded. Asks intake.dead_letters, shows
+admin_letters.
 
 A body is a payload: it is shown as text to who may view dead letters, and neither logged nor put into a message or the
 admin's log, which name a letter by its stage and MessageId.
@@ -6,10 +7,8 @@ admin's log, which name a letter by its stage and MessageId.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, cast
 
 from django.conf import settings
@@ -21,18 +20,16 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
-from django.utils.timesince import timesince
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.admin import ModelAdmin
 
+from notifications.admin_letters import shown_letter, shown_row
 from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.dead_letters import ACT_SECONDS, HOLD_SECONDS, SEARCHED, SHOWN, DeadLetters
-from notifications.intake.letter import Done, Letter, Outcome, Row, clean, excerpt, successor
-from notifications.intake.received import own_attributes
+from notifications.intake.letter import Done, Letter, Outcome, excerpt, successor
 from notifications.models import DeadLetter
 
-EDITABLE = 262_144  # characters: a form may have 2.5 MiB, and three bytes for each byte of the text
 NAMED = 5  # letters in a sentence
 # What is said of letters by what became of them: how loudly, and in which words.
 SAID: dict[Outcome, tuple[int, str]] = {
@@ -83,8 +80,14 @@ class DeadLetterAdmin(ModelAdmin):  # type: ignore[misc]
             path("", view(self.changelist_view), name=f"{name}_changelist"),
             path("send/", view(self.send_view), name=f"{name}_send"),
             path("discard/", view(self.discard_view), name=f"{name}_discard"),
+            path("<str:object_id>/history/", view(self.history_view), name=f"{name}_history"),
             path("<str:object_id>/change/", view(self.change_view), name=f"{name}_change"),
         ]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> DeadLetter:
+        """Return a letter's name, of which the log speaks also when the letter is gone; no table has it."""
+        _parse(object_id)
+        return DeadLetter(key=object_id)
 
     # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -100,7 +103,7 @@ class DeadLetterAdmin(ModelAdmin):  # type: ignore[misc]
         }
         try:
             look = DeadLetters(stage).look()
-            context |= {"look": look, "rows": [_shown_row(stage, row) for row in look.rows]}
+            context |= {"look": look, "rows": [shown_row(_key(stage, row.id), row) for row in look.rows]}
         except QueueUnavailable as error:
             context["trouble"] = str(error)
         return self._page(request, "dead_letters/list.html", stage, context | (extra_context or {}))
@@ -213,7 +216,7 @@ class DeadLetterAdmin(ModelAdmin):  # type: ignore[misc]
             context["trouble"] = str(error)
         most = settings.HERMES_MESSAGE_MAX_BYTES
         if letter:
-            context |= _shown_letter(letter)
+            context |= shown_letter(letter)
         if text is not None:
             context |= {"text": text, "refusal": refusal}
             if refusal:
@@ -266,42 +269,3 @@ def _to_list(stage: Stage) -> HttpResponse:
     return HttpResponseRedirect(
         f"{reverse('admin:notifications_deadletter_changelist')}?{urlencode({'stage': stage.name})}"
     )
-
-
-def _shown_row(stage: Stage, row: Row) -> dict[str, Any]:
-    return {
-        "letter": row,
-        "key": _key(stage, row.id),
-        "code": "given up" if row.is_given_up else row.reason.partition(": ")[0][:40],
-        "sentence": row.reason if row.is_given_up else row.reason.partition(": ")[2],
-        "room": clean(row.room)[:80],
-        "sender": clean(row.sender)[:80],
-        "sent_at": _moment(row.sent_at),
-        "age": _age(row.sent_at),
-    }
-
-
-def _shown_letter(letter: Letter) -> dict[str, Any]:
-    body = letter.received.body
-    is_whole = len(body) <= EDITABLE and clean(body) == body
-    return {
-        "excerpt": excerpt(body, letter.gone_wrong, max_bytes=settings.HERMES_MESSAGE_MAX_BYTES),
-        "text": body if is_whole else None,
-        "sent_at": _moment(letter.sent_at),
-        "age": _age(letter.sent_at),
-        "room": clean(letter.room)[:200],
-        "sender": clean(letter.sender)[:200],
-        "has_expired": letter.has_expired(time.time()),
-        "attributes": [clean(name) for name in own_attributes(letter.received)],
-    }
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def _age(sent_at: float | None) -> str:
-    if sent_at is None:
-        return ""
-    seconds = max(int(time.time() - sent_at), 0)  # SQS's clock may be ahead of ours
-    return f"{seconds}\N{NO-BREAK SPACE}s" if seconds < 60 else timesince(datetime.fromtimestamp(sent_at, UTC), depth=1)

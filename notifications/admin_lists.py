@@ -14,10 +14,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import TextFilter
 from unfold.templatetags import unfold_list
 from unfold.utils import display_for_label, display_for_value
+from unfold.views import ChangeList
 
 from notifications.models import Connection
 
@@ -56,14 +58,36 @@ def tick(yes: bool) -> SafeString:
     return shown
 
 
+def linked(words: str, there: str | None) -> str:
+    """Return words with the way to a page, or the words alone where there is none."""
+    if not there:
+        return words
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', there, words)
+
+
 class Counted(Paginator):  # type: ignore[type-arg]
     """Pages of a list whose rows are counted up to a bound: to count 100,000 costs as much as to read them."""
+
+    template_name = "hermes_admin/pagination.html"
 
     @cached_property
     def count(self) -> int:
         """Return how many rows can be paged through; whoever looks for an older one has filters and dates."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
         return rows[:MOST_COUNTED].count()
+
+
+class Changes(ChangeList):  # type: ignore[misc]
+    """A list that says how many rows it found only where it knows: unfiltered it has no “Show all” to offer."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Count, and tell the page's head nothing that it would call all of them."""
+        super().get_results(request)
+        # What stands for a number that nobody has counted.
+        self.bound = f"{MOST_COUNTED:,} or more" if self.result_count >= MOST_COUNTED else ""
+        if self.bound or not (self.query or self.get_filters_params(self.filter_params)):
+            # unfold's head shows both where they differ.
+            self.full_result_count = self.result_count
 
 
 class Exactly(TextFilter):  # type: ignore[misc]

@@ -12,9 +12,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from notifications import dashboard
+from notifications.dashboard_looks import Refused
 
 SERVER_HEADERS = ("Server", "Lease", "Connections", "Load average", "Started")
-RELAY_HEADERS = ("Relay", "Stage", "Lag of the last batch", "Batches", "Messages", "Heard")
+RELAY_HEADERS = ("Relay", "Stage", "Lag", "Batches", "Messages", "Heard")
 
 
 def may_look(request: HttpRequest) -> bool:
@@ -25,7 +26,13 @@ def may_look(request: HttpRequest) -> bool:
 def with_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Give the admin's index its dashboard, if the user may see it. Called by unfold."""
     if may_look(request):
-        context |= {"report": dashboard.report(), "title": "Dashboard", **_headers()}
+        may_see_letters = request.user.has_perm("notifications.view_deadletter")
+        context |= {
+            "report": dashboard.report(),
+            "title": "Dashboard",
+            "may_see_letters": may_see_letters,
+            **_headers(),
+        }
     return context
 
 
@@ -47,7 +54,7 @@ def relays(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Relays",
         "report": {"relays": dashboard.relay_rows(answers)},
-        "refused": next((each.reason for each in told if isinstance(each, dashboard.Refused)), ""),
+        "refused": next((each.reason for each in told if isinstance(each, Refused)), ""),
         **_headers(),
     }
     return TemplateResponse(request, "hermes_admin/relays.html", context)

@@ -23,8 +23,9 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from notifications import hermes
+from notifications.admin_actions import ask, carry_out, count, some
 from notifications.admin_base import Memberships, TakesAuthority
-from notifications.admin_lists import Counted, tick
+from notifications.admin_lists import tick
 from notifications.admin_words import size
 from notifications.exceptions import HermesError, HistoryUnavailable
 from notifications.models import Membership, Room
@@ -90,9 +91,6 @@ class RoomAdmin(TakesAuthority):
     search_fields = ("code", "name")
     list_filter = ("allow_client_send",)
     list_filter_submit = True
-    list_per_page = 25
-    paginator = Counted
-    show_full_result_count = False
     inlines = (MembersOfRoom,)
     actions = ("send_test_message",)
     actions_detail = ("history_of_room", "send_to_room")
@@ -124,21 +122,33 @@ class RoomAdmin(TakesAuthority):
         return request.user.has_perm("notifications.send_message")
 
     @admin.action(description="Send a test message", permissions=("send_message",))
-    def send_test_message(self, request: HttpRequest, rooms: QuerySet[Room]) -> None:
+    def send_test_message(self, request: HttpRequest, rooms: QuerySet[Room]) -> HttpResponse | None:
         """Put a message for each room on SQS; it comes back as a toast in every browser of the room."""
-        sent: list[Room] = []
+        chosen = list(rooms)
+        if question := ask(
+            self,
+            request,
+            chosen,
+            f"Send a test message to {count(chosen, 'room')}?",
+            consequence="It is a toast on every open page of these rooms.",
+            verb="Send",
+        ):
+            return question
+        carry_out(
+            self,
+            request,
+            chosen,
+            lambda room: self._send_test(request, room),
+            log="Sent a test message.",
+            done=lambda rooms: f"A test message is on its way to {some(rooms)}.",
+            failed=lambda room: f"Nothing was sent to {room}",
+        )
+        return None
+
+    def _send_test(self, request: HttpRequest, room: Room) -> None:
         sender = request.user.get_username()
-        for room in rooms:
-            data = {"title": "Test message", "text": f"Sent to {room} from the admin by {sender}."}
-            try:
-                hermes.notify(room.code, {"type": "info", "data": data}, user=request.user.pk)
-            except HermesError as error:
-                self.message_user(request, f"Nothing was sent to {room}: {type(error).__name__}.", messages.ERROR)
-                continue
-            self.log_change(request, room, "Sent a test message.")
-            sent.append(room)
-        if sent:
-            self.message_user(request, f"A test message is on its way to {_some(sent)}.", messages.SUCCESS)
+        data = {"title": "Test message", "text": f"Sent to {room} from the admin by {sender}."}
+        hermes.notify(room.code, {"type": "info", "data": data}, user=request.user.pk)
 
     @action(description="Last entries", url_path="entries", permissions=["view"], icon="list")  # type: ignore[untyped-decorator]
     def history_of_room(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -189,8 +199,12 @@ class RoomAdmin(TakesAuthority):
                 # Of SQS the words are for the log of the relay's host; of the rules they are for who wrote this.
                 more["refused"] = str(error)
             else:
+                shown = json.loads(body)
+                if told["key"] is None:
+                    del shown["id"]  # made for this body alone: sending makes another
                 more |= {
-                    "body": json.dumps(json.loads(body), indent=2, ensure_ascii=False),
+                    "body": json.dumps(shown, indent=2, ensure_ascii=False),
+                    "has_key": told["key"] is not None,
                     "size": size(len(body.encode())),
                     "queue": settings.HERMES_STAGES[told["stage"]].queue_name,
                 }
@@ -220,8 +234,3 @@ class RoomAdmin(TakesAuthority):
             **more,
         }
         return TemplateResponse(request, template, context)
-
-
-def _some(rooms: list[Room]) -> str:
-    names = ", ".join(str(room) for room in rooms[:5])
-    return names if len(rooms) <= 5 else f"{names} and {len(rooms) - 5} more"

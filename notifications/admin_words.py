@@ -61,6 +61,11 @@ def moment(when: datetime) -> str:
     return timezone.localtime(when).strftime("%d\u00a0%b\u00a0%H:%M:%S")
 
 
+def moment_of_a_year(when: datetime) -> str:
+    """Write a moment to the second, on one line, with its year."""
+    return timezone.localtime(when).strftime("%d\u00a0%b\u00a0%Y\u00a0%H:%M:%S")
+
+
 def duration(milliseconds: float) -> str:
     """Write a time as people say it."""
     seconds = milliseconds / 1000

@@ -5,20 +5,21 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
 from notifications.models import Connection, Membership, Room, Server
 
-CONNECTIONS, ROOMS, MEMBERS, SERVERS = 100_000, 10_000, 20_000, 20
+CONNECTIONS, ROOMS, MEMBERS, SERVERS, LOG_LINES = 100_000, 10_000, 20_000, 20, 100_000
 OPEN_SHARE = 50  # one of so many is open
 BUSY = 200  # members of one room, and rooms of one user
 DAYS = 30
 
 
 def fill() -> None:
-    """Make 100,000 connections of the last 30 days, 10,000 rooms, 20,000 memberships and 20 servers.
+    """Make 100,000 connections of the last 30 days, as many lines of the log, 10,000 rooms, 20,000 members, 20 servers.
 
     One room has 200 members more, and Alice is in 200 rooms.
     """
@@ -72,6 +73,13 @@ def fill() -> None:
                 open_connections=CONNECTIONS // OPEN_SHARE // SERVERS,
                 load=0.5,
             )
+        erin, rooms_kind = User.objects.create_user("erin"), ContentType.objects.get_for_model(Room)
+        cursor.execute(
+            "INSERT INTO django_admin_log (action_time, user_id, content_type_id, object_id, object_repr, action_flag,"
+            f" change_message) {numbers}"
+            f"SELECT {moment.format(0)}, {erin.pk}, {rooms_kind.pk}, '' || n, 'Company ' || n, 2, 'Sent.'{tail}",
+            [LOG_LINES],
+        )
         if connection.vendor == "postgresql":
             cursor.execute("ANALYZE")
     assert Connection.objects.count() == CONNECTIONS
@@ -81,10 +89,16 @@ def _false() -> str:
     return "0" if connection.vendor == "sqlite" else "false"
 
 
-def pages() -> dict[str, str]:
-    """Return the admin's pages over those rows, by what they are called."""
+def pages(letter: str) -> dict[str, str]:
+    """Return the admin's pages over those rows, by what they are called.
+
+    Args:
+        letter: the id of a dead letter of the first stage.
+    """
     room, alice = Room.objects.get(code="room-4711").pk, User.objects.get(username="alice").pk
     connections = reverse("admin:notifications_connection_changelist")
+    log = reverse("admin:admin_logentry_changelist")
+    choices = reverse("admin:autocomplete") + "?app_label=notifications"
     today = timezone.now()
     day = f"opened_at__year={today.year}&opened_at__month={today.month}&opened_at__day={today.day}"
     return {
@@ -98,6 +112,7 @@ def pages() -> dict[str, str]:
         "connections, closed": f"{connections}?state=closed",
         "connections of a stage": f"{connections}?stage=development",
         "connections of a stage without any": f"{connections}?stage=production",
+        "connections, with what each filter would find": f"{connections}?_facets=True",
         "connections of a day": f"{connections}?{day}",
         "connections, searched": f"{connections}?q=c-4711",
         "a connection": reverse("admin:notifications_connection_change", args=("c-4711",)),
@@ -111,9 +126,24 @@ def pages() -> dict[str, str]:
         "memberships": reverse("admin:notifications_membership_changelist"),
         "memberships, searched": reverse("admin:notifications_membership_changelist") + "?q=4711",
         "users": reverse("admin:auth_user_changelist"),
+        "rooms, with what each filter would find": reverse("admin:notifications_room_changelist") + "?_facets=True",
+        "users, with what each filter would find": reverse("admin:auth_user_changelist") + "?_facets=True",
         "users, searched": reverse("admin:auth_user_changelist") + "?q=4711",
         "a user": reverse("admin:auth_user_change", args=(alice,)),
         "a user who is to be deleted": reverse("admin:auth_user_delete", args=(alice,)),
+        "groups": reverse("admin:auth_group_changelist"),
+        "users to choose from": f"{choices}&model_name=membership&field_name=user&term=4711",
+        "rooms to choose from": f"{choices}&model_name=membership&field_name=room&term=4711",
+        "the log": log,
+        "the log, its last page": f"{log}?p=200",
+        "the log of a user": f"{log}?user=erin",
+        "the log of rooms": f"{log}?kind=notifications.room",
+        "what was done to a room": reverse("admin:notifications_room_history", args=(room,)),
+        "dead letters": reverse("admin:notifications_deadletter_changelist"),
+        "a dead letter": reverse("admin:notifications_deadletter_change", args=(f"development.{letter}",)),
+        "what was done to a dead letter": reverse(
+            "admin:notifications_deadletter_history", args=(f"development.{letter}",)
+        ),
         "servers": reverse("admin:notifications_server_changelist"),
         "relays": reverse("admin:notifications_relays"),
     }

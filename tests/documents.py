@@ -1,4 +1,4 @@
-"""The documents and the code as data, for test_docs to hold against each other. Called by test_docs alone."""
+"""The documents and the code as data, to be held against each other. Called by test_docs and test_admin_speed."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.db.models.functions import Now
@@ -286,7 +287,7 @@ def test_a_room_with_a_control_character_is_refused_by_the_form(staff: Callable[
 
 def send_test(client: Client, *rooms: Room) -> Any:
     """Choose rooms in the list and run the action."""
-    form = {"action": "send_test_message", "_selected_action": [str(room.pk) for room in rooms]}
+    form = {"action": "send_test_message", "_selected_action": [str(room.pk) for room in rooms], "post": "yes"}
     return client.post(reverse(ROOMS), form, follow=True)
 
 
@@ -335,7 +336,9 @@ def test_a_queue_that_does_not_answer_is_an_error_on_the_page_and_not_a_crash(
     monkeypatch.setattr(Queue, "send", refuse)
     monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
     response = send_test(staff(None), Room.objects.get(code="acme"))
-    assert [str(message) for message in response.context["messages"]] == ["Nothing was sent to acme: QueueUnavailable."]
+    assert [str(message) for message in response.context["messages"]] == [
+        "Nothing was sent to acme: QueueUnavailable. Stopped there."
+    ]
     assert not LogEntry.objects.exists()
 
 
@@ -407,7 +410,8 @@ def test_open_connections_are_closed_by_who_may_and_it_is_logged(
 ) -> None:
     ids = ["connection-of-alice", "connection-of-bob", "connection-of-charlie"]
     client = staff("view_connection", "disconnect")
-    response = client.post(reverse(CONNECTIONS), {"action": "disconnect", "_selected_action": ids}, follow=True)
+    form = {"action": "disconnect", "_selected_action": ids, "post": "yes"}
+    response = client.post(reverse(CONNECTIONS), form, follow=True)
     assert sorted(told) == [("development", "connection-of-bob"), ("production", "connection-of-charlie")]
     assert [str(message) for message in response.context["messages"]] == ["Connections that are being closed: 2."]
     assert {entry.object_id for entry in LogEntry.objects.all()} == {"connection-of-bob", "connection-of-charlie"}
@@ -418,7 +422,7 @@ def test_a_connection_that_nobody_can_be_told_to_close_is_named_and_not_logged(
 ) -> None:
     """No row says that it is to be closed: a command that is lost would close nothing."""
     settings.REDIS_URL = f"redis://{HOST}:{free_port()}/0"
-    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"], "post": "yes"}
     response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
     assert [str(message) for message in response.context["messages"]] == [
         "The connection connection-of-bob is not closed: HistoryUnavailable. Stopped there."
@@ -441,7 +445,7 @@ def test_a_connection_of_a_stage_that_this_process_does_not_have_is_named_with_t
 def test_who_may_only_look_disconnects_nobody(
     staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
 ) -> None:
-    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"]}
+    form = {"action": "disconnect", "_selected_action": ["connection-of-bob"], "post": "yes"}
     staff("view_connection", "send_message", "revoke").post(reverse(CONNECTIONS), form)
     assert told == []
 
@@ -450,7 +454,7 @@ def test_a_members_tokens_are_revoked_by_who_may(
     staff: Callable[..., Client], alice: Any, told: list[tuple[str, ...]]
 ) -> None:
     page, membership = reverse("admin:notifications_membership_changelist"), Membership.objects.get()
-    form = {"action": "revoke_tokens", "_selected_action": [str(membership.pk)]}
+    form = {"action": "revoke_tokens", "_selected_action": [str(membership.pk)], "post": "yes"}
     client = staff("view_membership", "change_membership", "delete_membership")
     client.post(page, form)
     assert told == []
@@ -468,9 +472,262 @@ def test_tokens_that_could_not_be_revoked_are_named(
         raise StoreUnavailable("DynamoDB does not answer")
 
     monkeypatch.setattr("notifications.access.revocation.revoke", refuse)
-    form = {"action": "revoke_tokens", "_selected_action": [str(each.pk) for each in Membership.objects.all()]}
+    keys = [str(each.pk) for each in Membership.objects.all()]
+    form = {"action": "revoke_tokens", "_selected_action": keys, "post": "yes"}
     response = staff(None).post(reverse("admin:notifications_membership_changelist"), form, follow=True)
     assert [str(message) for message in response.context["messages"]] == [
-        "The tokens of alice in acme are not revoked in every stage: StoreUnavailable. Stopped there."
+        "The tokens of alice in acme are not revoked in every stage: StoreUnavailable. Stopped there, before 1 more."
     ]
     assert not LogEntry.objects.exists()
+
+
+@pytest.fixture
+def many(alice: Any) -> dict[str, list[str]]:
+    """More rows of each list than a page has; returns their keys."""
+    acme = Room.objects.get(code="acme")
+    users = User.objects.bulk_create(User(username=f"member-{number}") for number in range(30))
+    Membership.objects.bulk_create(Membership(room=acme, user=user) for user in users)
+    Room.objects.bulk_create(Room(code=f"room-{number}") for number in range(30))
+    Connection.objects.bulk_create(
+        Connection(connection_id=f"c-{number}", stage="development", room_id="acme", user_id=str(number))
+        for number in range(30)
+    )
+    models = {"connection": Connection, "membership": Membership, "room": Room}
+    return {name: [str(each.pk) for each in model.objects.all()] for name, model in models.items()}
+
+
+ACTS = [("connection", "disconnect"), ("membership", "revoke_tokens"), ("room", "send_test_message")]
+
+
+@pytest.fixture
+def sent(told: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Note what would be sent as well."""
+    monkeypatch.setattr("notifications.hermes._send", lambda stage, body, trace: told.append((body,)))
+    return told
+
+
+@pytest.mark.parametrize(("model", "action"), ACTS)
+def test_an_action_is_for_the_rows_of_a_page_and_never_for_all_that_there_are(
+    staff: Callable[..., Client], many: dict[str, list[str]], sent: list[Any], model: str, action: str
+) -> None:
+    client, page = staff(None), reverse(f"admin:notifications_{model}_changelist")
+    assert "select the objects across all pages" not in client.get(page).content.decode()
+    forged = {"action": action, "_selected_action": many[model][:1], "select_across": "1", "post": "yes"}
+    too_many = {"action": action, "_selected_action": [str(number) for number in range(201)], "post": "yes"}
+    for form in (forged, too_many):
+        response = client.post(page, form, follow=True)
+        assert [str(message) for message in response.context["messages"]] == [
+            "Nothing was done: an action takes the rows that are chosen on a page, 200 at most."
+        ]
+    assert sent == []
+    assert not LogEntry.objects.exists()
+
+
+def test_users_and_groups_are_not_chosen_all_at_once_either(staff: Callable[..., Client], many: Any) -> None:
+    client = staff(None)
+    for page in ("auth_user", "auth_group"):
+        there = reverse(f"admin:{page}_changelist")
+        assert "select the objects across all pages" not in client.get(there).content.decode()
+        client.post(there, {"action": "delete_selected", "select_across": "1", "post": "yes"})
+    assert User.objects.filter(username__startswith="member-").count() == 30
+
+
+@pytest.mark.parametrize(
+    ("model", "action", "question"),
+    [
+        (*ACTS[0], "Close 7 open connections?"),
+        (*ACTS[1], "Revoke the tokens of 7 memberships?"),
+        (*ACTS[2], "Send a test message to 7 rooms?"),
+    ],
+)
+def test_an_action_first_asks_how_many_are_meant_and_then_says_what_it_did_in_one_message(
+    staff: Callable[..., Client],
+    many: dict[str, list[str]],
+    sent: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    action: str,
+    question: str,
+) -> None:
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
+    client, page = staff(None), reverse(f"admin:notifications_{model}_changelist")
+    asked = client.post(page, {"action": action, "_selected_action": many[model][:7]})
+    assert asked.status_code == 200
+    text = asked.content.decode()
+    assert question in text
+    assert sent == []
+    hidden = dict.fromkeys(re.findall(r'name="_selected_action" value="([^"]+)"', text))
+    assert sorted(hidden) == sorted(many[model][:7])
+    done = client.post(page, {"action": action, "_selected_action": [*hidden], "post": "yes"}, follow=True)
+    assert len(sent) == LogEntry.objects.count() == 7
+    assert len(list(done.context["messages"])) == 1
+
+
+def test_connections_that_have_ended_are_not_asked_about(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    form = {"action": "disconnect", "_selected_action": ["connection-of-alice"]}
+    response = staff("view_connection", "disconnect").post(reverse(CONNECTIONS), form, follow=True)
+    assert [str(message) for message in response.context["messages"]] == ["None of these is open any more."]
+    assert told == []
+
+
+def test_a_queue_that_does_not_answer_is_asked_once_and_not_once_a_room(
+    staff: Callable[..., Client], many: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def refuse(self: Queue, body: str, traceparent: str) -> None:
+        tried.append(json.loads(body)["room_id"])
+        if len(tried) == 3:
+            raise QueueUnavailable("SQS does not answer")
+
+    monkeypatch.setattr(Queue, "send", refuse)
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda send: send())
+    response = send_test(staff(None), *Room.objects.filter(code__startswith="room-")[:8])
+    assert len(tried) == 3
+    assert [str(message) for message in response.context["messages"]] == [
+        f"Nothing was sent to {tried[2]}: QueueUnavailable. Stopped there, before 5 more.",
+        f"A test message is on its way to {tried[0]}, {tried[1]}.",
+    ]
+    assert LogEntry.objects.count() == 2
+
+
+def test_members_without_a_membership_are_revoked_from_their_connections_once_each(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    Connection.objects.create(connection_id="second", stage="development", room_id="acme", user_id="bob")
+    Connection.objects.create(connection_id="old", stage="gone", room_id="acme", user_id="bob")
+    keys = ["connection-of-alice", "connection-of-bob", "second", "old"]
+    client, form = staff("view_connection", "revoke"), {"action": "revoke_tokens", "_selected_action": keys}
+    asked = client.post(reverse(CONNECTIONS), form).content.decode()
+    assert "Revoke the tokens of 2 members?" in asked
+    assert "alice in acme (stage development)" in asked
+    assert told == []
+    response = client.post(reverse(CONNECTIONS), {**form, "post": "yes"}, follow=True)
+    assert sorted(told) == [("alice", "acme", ["development"]), ("bob", "acme", ["development"])]
+    (message,) = response.context["messages"]
+    assert "in acme (stage development)" in str(message)
+    assert {entry.get_change_message() for entry in LogEntry.objects.all()} == {"Revoked the member's tokens."}
+
+
+def test_a_connections_page_asks_before_its_members_tokens_are_revoked(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    client = staff("view_connection", "revoke")
+    page = reverse("admin:notifications_connection_change", args=("connection-of-bob",))
+    there = reverse("admin:notifications_connection_revoke_tokens_of_it", args=("connection-of-bob",))
+    assert there in client.get(page).content.decode()
+    asked = client.get(there).content.decode()
+    assert "Revoke the tokens of 1 member?" in asked
+    assert told == [], "looking at a page revokes nothing"
+    client.get(there, {"post": "yes"})
+    assert told == []
+    assert client.post(there, {"post": "yes"}).headers["Location"] == page
+    assert told == [("bob", "acme", ["development"])]
+    nowhere = reverse("admin:notifications_connection_revoke_tokens_of_it", args=("nobody",))
+    assert client.post(nowhere, {"post": "yes"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "said", "offers_all"),
+    [
+        ({}, "5,000 or more connections", False),
+        ({"p": "2"}, "5,000 or more connections", False),
+        ({"room": "busy"}, "5,000 or more connections", False),
+        ({"room": "quiet"}, "3 connections", True),
+        ({"q": "quiet"}, "3 connections", True),
+        ({"room": "nobody's"}, "0 connections", True),
+    ],
+)
+def test_a_list_says_how_many_rows_there_are_only_as_far_as_it_has_counted(
+    staff: Callable[..., Client], query: dict[str, str], said: str, offers_all: bool
+) -> None:
+    Connection.objects.bulk_create(
+        Connection(connection_id=f"c-{number}", room_id="quiet" if number < 3 else "busy", user_id="1")
+        for number in range(5_010)
+    )
+    page = " ".join(staff("view_connection").get(reverse(CONNECTIONS), query).content.decode().split())
+    assert said in page
+    assert ("Show all</a>)" in page) is offers_all
+    assert "5000 results" not in page
+
+
+def test_a_short_list_says_its_number_and_offers_no_more(staff: Callable[..., Client], connected: None) -> None:
+    page = " ".join(staff("view_connection").get(reverse(CONNECTIONS)).content.decode().split())
+    assert "3 connections" in page
+    assert "Show all</a>)" not in page
+
+
+def test_a_connections_page_says_all_of_it_in_words_to_the_second_and_leads_on(
+    staff: Callable[..., Client], alice: Any
+) -> None:
+    Server.objects.create(server_id="s-1", host="web-1", pid=42, started_at=Now(), lease_until=Now())
+    begin = datetime(2026, 3, 1, 9, 15, 27, tzinfo=UTC)
+    Connection.objects.create(
+        connection_id="cc51b1",
+        stage="development",
+        room_id="acme",
+        user_id=str(alice.pk),
+        server_id="s-1",
+        opened_at=begin,
+        closed_at=begin + timedelta(seconds=4),
+        close_code=4108,
+    )
+    client = staff("view_connection", "disconnect")
+    html = client.get(reverse("admin:notifications_connection_change", args=("cc51b1",))).content.decode()
+    page = strip_tags(html)
+    for words in (
+        "01\u00a0Mar\u00a02026\u00a009:15:27",
+        "01\u00a0Mar\u00a02026\u00a009:15:31",
+        "4108 its reader did not keep up",
+    ):
+        assert words in page
+    assert "Cc51b1" not in page
+    acme = Room.objects.get(code="acme")
+    for link in (("notifications_room", acme.pk), ("auth_user", alice.pk), ("notifications_server", "s-1")):
+        assert reverse(f"admin:{link[0]}_change", args=(link[1],)) in html
+
+
+def test_a_connection_of_strangers_to_sql_has_a_page_too(staff: Callable[..., Client], alice: Any) -> None:
+    """Another issuer's user has a number of its own: it is not Django's user of that number."""
+    key = "<b>of-another</b>"
+    Connection.objects.create(
+        connection_id=key, stage="development", room_id="elsewhere", user_id=str(alice.pk), server_id="gone"
+    )
+    html = staff("view_connection").get(reverse("admin:notifications_connection_change", args=(quote(key),)))
+    page = html.content.decode()
+    assert key not in page
+    assert reverse("admin:auth_user_change", args=(alice.pk,)) not in page
+    assert page.count("not yet") == 2
+
+
+def test_a_connections_page_closes_it_while_it_is_open(
+    staff: Callable[..., Client], connected: None, told: list[tuple[str, ...]]
+) -> None:
+    client = staff("view_connection", "disconnect")
+    offered = {}
+    for name in ("alice", "bob"):
+        key = f"connection-of-{name}"
+        button = reverse("admin:notifications_connection_disconnect_it", args=(key,))
+        page = reverse("admin:notifications_connection_change", args=(key,))
+        offered[name] = button in client.get(page).content.decode()
+        assert client.get(button).status_code == (200 if name == "bob" else 302)
+        assert told == []
+    assert offered == {"alice": False, "bob": True}
+    assert client.post(button, {"post": "yes"}).headers["Location"] == page
+    assert told == [("development", "connection-of-bob")]
+
+
+def test_a_server_is_shown_to_the_second_and_its_load_in_short(staff: Callable[..., Client]) -> None:
+    until = datetime(2026, 3, 1, 9, 15, 27, tzinfo=UTC)
+    Server.objects.create(
+        server_id="s-1", host="web-1", pid=42, started_at=until, lease_until=until, load=2.28076171875
+    )
+    client = staff("view_server")
+    one = reverse("admin:notifications_server_change", args=("s-1",))
+    for there in (reverse("admin:notifications_server_changelist"), one):
+        page = strip_tags(client.get(there).content.decode())
+        assert "2.28076" not in page
+        assert "2.28" in page
+        assert page.count("01\u00a0Mar\u00a02026\u00a009:15:27") == 2

@@ -14,17 +14,23 @@ from typing import Any
 import pytest
 import redis
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from hermes_site.engines import Valkey
 from notifications import admin_words, dashboard
-from notifications.dashboard import Looks, Refused
+from notifications.dashboard_looks import Looks, Refused
 from notifications.exceptions import HistoryUnavailable
+from notifications.intake import sightings
 from notifications.intake.heartbeat import Heartbeat, Tally
+from notifications.intake.hold import Hold
 from notifications.intake.queue import Queue
+from notifications.intake.received import Received
 from notifications.models import Connection, Server
 from notifications.stream import keys, pace
 from notifications.stream.history import History
@@ -125,14 +131,119 @@ async def test_entries_queues_and_relays_are_shown_by_stage(
     # A minute may have begun in between.
     assert after["entries-development"]["value"] == "5" or after["entries-development"]["note"].startswith("5 since")
     assert after["queue-development"]["value"] == "3"
-    assert (after["age-development"]["value"], after["age-development"]["note"]) == (
-        "not known here",
-        "the last batch had waited 700 ms",
-    )
+    assert after["age-development"]["value"] == "not known", "no relay has ever waited for it"
     assert (after["dead-development"]["value"], after["dead-development"]["state"]) == ("1", "bad")
     assert (after["lag-development"]["value"], after["lag-development"]["state"]) == ("1.5 s", "ok")
     assert after["queue-production"]["value"] == "0"
     aws.purge()
+
+
+def beat(in_hand: float | None = None, emptied: float | None = None, **tally: Any) -> None:
+    """Let a relay speak that has had a message in hand, and has seen the queue empty, so many seconds ago."""
+    hold = Hold(None, None, None)  # type: ignore[arg-type]
+    if in_hand is not None:
+        hold.take([Received("m-1", "r-1", "{}", sent_at=round((time.time() - in_hand) * 1000))])
+    if emptied is not None:
+        hold.emptied = time.monotonic() - emptied
+    Heartbeat("development", Tally(**tally), hold).beat()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_relay_that_is_stuck_is_late_whatever_its_last_batch_took(operator: Client, aws: Any, valkey: Valkey) -> None:
+    beat(in_hand=95, lag_ms=69, waited_ms=20, batches=7, messages=7)
+    lag = tiles(operator)["lag-development"]
+    assert (lag["value"], lag["state"]) == ("95 s", "warn")
+    assert "in hand" in lag["note"]
+    assert "<td>95 s</td>" in operator.get(reverse("admin:notifications_relays")).content.decode()
+
+
+@pytest.mark.parametrize(("lag_ms", "state"), [(9_900, "ok"), (10_100, "warn")])
+def test_a_lag_beyond_ten_seconds_is_a_warning(
+    operator: Client, aws: Any, valkey: Valkey, lag_ms: int, state: str
+) -> None:
+    beat(lag_ms=lag_ms)
+    assert tiles(operator)["lag-development"]["state"] == state
+
+
+QUEUED = {"ApproximateNumberOfMessages": "3"}
+
+
+@pytest.mark.parametrize(
+    ("in_hand", "emptied", "value", "note", "state"),
+    [
+        (None, None, "not known", "no relay has seen this queue empty", "unknown"),
+        (None, 300, "at most 5 min", "nothing waited then; what comes again may be older", "ok"),
+        (4, 300, "at most 5 min", "nothing waited then; what comes again may be older", "ok"),
+        (30, 300, "at most 5 min", "nothing waited then; what comes again may be older", "warn"),
+        (400, 300, "7 min", "a relay has it in hand", "warn"),
+        (30, None, "at least 30 s", "a relay has it in hand", "warn"),
+    ],
+)
+def test_the_oldest_message_is_as_old_as_relays_can_know(
+    operator: Client,
+    aws: Any,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
+    in_hand: float | None,
+    emptied: float | None,
+    value: str,
+    note: str,
+    state: str,
+) -> None:
+    monkeypatch.setattr("notifications.intake.queue.attributes", lambda stage, name: QUEUED)
+    beat(in_hand, emptied)
+    age = tiles(operator)["age-development"]
+    assert (age["value"], age["note"], age["state"]) == (value, note, state)
+
+
+def test_how_long_ago_a_queue_was_empty_is_known_also_when_no_relay_lives(
+    operator: Client, aws: Any, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifications.intake.queue.attributes", lambda stage, name: QUEUED)
+    beat(emptied=600)
+    with redis.Redis.from_url(valkey.url) as client:
+        client.delete(*client.keys("hermes:{development:relays}:beat:*"))
+    shown = tiles(operator)
+    assert shown["lag-development"]["value"] == "no relay"
+    assert shown["age-development"]["value"] == "at most 10 min"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "before", "state"), [(1_000, 900, "ok"), (1_001, 900, "warn"), (120, 50, "warn"), (90, 2, "ok")]
+)
+def test_a_queue_that_is_deep_or_grows_is_a_warning_and_has_a_plot(
+    operator: Client,
+    aws: Any,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: int,
+    before: int,
+    state: str,
+) -> None:
+    told = {"ApproximateNumberOfMessages": str(waiting)}
+    monkeypatch.setattr("notifications.intake.queue.attributes", lambda stage, name: told)
+    with redis.Redis.from_url(valkey.url) as client:
+        minute = client.time()[0] // 60
+        for ago in (6, 5, 4):
+            client.xadd(keys.figure_key("development", "depth"), {"value": before}, id=f"{minute - ago}-1")
+    shown = tiles(operator)
+    assert shown["queue-development"]["state"] == state
+    assert shown["queue-development"]["rounds"] in {
+        f"the last hour, {admin_words.number(n)} at most" for n in (before, waiting)
+    }
+    assert shown["queue-development"]["lines"][0].startswith("M")
+
+
+def test_what_was_looked_at_is_in_the_plots_of_the_hour(operator: Client, aws: Any, valkey: Valkey) -> None:
+    beat(lag_ms=1500)
+    for _ in range(2):  # the second look notes what the first one saw
+        dashboard.looks().answers()
+        time.sleep(0.05)
+        dashboard.looks()._cached = 0.0
+    assert sightings.last_hour("development", "lag")[-2:] in ([None, 1500], [1500, None])
+    assert 0 in sightings.last_hour("development", "depth")[-2:]
+    assert 0 in sightings.last_hour("development", "dead")[-2:]
+    assert tiles(operator)["lag-development"]["rounds"] == "the last hour, 1.5 s at most"
 
 
 def test_the_page_holds_all_of_it_without_javascript(operator: Client, aws: Any, valkey: Valkey) -> None:
@@ -288,3 +399,48 @@ def test_a_redis_that_does_not_count_entries_is_said_to_be_too_old(
     with pytest.raises(HistoryUnavailable, match=r"from 7\.0 on"):
         read({"length": 1})
     assert pace.sample("development")[0] == 1
+
+
+def test_sql_is_asked_once_for_all_who_look_at_the_same_time(operator: Client, aws: Any, valkey: Valkey) -> None:
+    serve("web-1", connections=3)
+    live = reverse("admin:notifications_live")
+    with CaptureQueriesContext(connection) as first:
+        operator.get(live)
+    with CaptureQueriesContext(connection) as again:
+        shown = operator.get(live).json()
+    assert any("notifications_server" in query["sql"] for query in first.captured_queries)
+    # Who it is that asks is no question of the dashboard.
+    assert not [query["sql"] for query in again.captured_queries if "notifications_" in query["sql"]]
+    assert shown["groups"][0]["tiles"][0]["value"] == "3"
+    assert shown["servers"][0][0] == "web-1:42"
+
+
+def test_a_question_to_sql_that_fails_is_asked_again() -> None:
+    looks = Looks({"part": lambda: 1}, cached=60)
+
+    def fail() -> None:
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011  it has no words
+        looks.here(fail)
+    assert [looks.here(lambda: 7), looks.here(lambda: 8)] == [7, 7]
+    looks.close()
+
+
+def test_the_dead_letters_tile_leads_to_them_for_who_may_see_them(operator: Client, aws: Any, valkey: Valkey) -> None:
+    link = f'href="{reverse("admin:notifications_deadletter_changelist")}?stage=development"'
+    assert link not in operator.get(reverse("admin:index")).content.decode()
+    User.objects.get(username="dana").user_permissions.add(Permission.objects.get(codename="view_deadletter"))
+    assert link in operator.get(reverse("admin:index")).content.decode()
+
+
+def test_the_side_bar_marks_the_page_that_is_shown_and_no_other(operator: Client, aws: Any, valkey: Valkey) -> None:
+    for page, title in (("relays", "Relays"), ("server_changelist", "Servers")):
+        html = operator.get(reverse(f"admin:notifications_{page}")).content.decode()
+        marked = re.findall(r'<a href="[^"]*" class="[^"]* active">(.*?)</a>', html, re.DOTALL)
+        assert [strip_tags(each).split()[-1] for each in marked] == [title]
+
+
+def test_an_empty_queue_has_no_word_about_ages(operator: Client, aws: Any, valkey: Valkey) -> None:
+    age = tiles(operator)["age-development"]
+    assert (age["value"], age["note"]) == ("none", "")

@@ -28,6 +28,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # Django's rule: who may change may see. What Hermes writes nobody may change, but the rule is the same.
 VIEW = {model: {f"view_{model}", f"change_{model}"} for model in ("room", "membership", "connection", "server")}
 SHOWN = ("connection", "server")
+BOTH = {
+    "notifications_room_send_to_room": ("view_room", "send_message"),
+    "notifications_connection_disconnect_it": ("view_connection", "disconnect"),
+    "notifications_connection_revoke_tokens_of_it": ("view_connection", "revoke"),
+}
 PAGES: dict[str, set[str]] = {
     "notifications_live": {"view_server"},
     "notifications_relays": {"view_server"},
@@ -38,13 +43,18 @@ PAGES: dict[str, set[str]] = {
     **{f"notifications_{model}_delete": {f"delete_{model}"} for model in ("room", "membership")},
     **{f"notifications_{model}_{page}": VIEW[model] for model in SHOWN for page in ("changelist", "change", "history")},
     **{f"notifications_{model}_{page}": set() for model in SHOWN for page in ("add", "delete")},
+    # Django's model: its own permission to view, and nobody may change a line.
+    **{f"admin_logentry_{page}": {"view_logentry"} for page in ("changelist", "change", "history")},
+    **{f"admin_logentry_{page}": set() for page in ("add", "delete")},
     "notifications_room_history_of_room": VIEW["room"],
-    "notifications_room_send_to_room": set(),  # both of BOTH
+    **{page: set() for page in BOTH},
 }
-BOTH = {"notifications_room_send_to_room": ("view_room", "send_message")}
 # Every action with its permission, and what it is seen to have done.
 ACTIONS = {
     ("connection", "disconnect"): "disconnect",
+    ("connection", "disconnect_it"): "disconnect",
+    ("connection", "revoke_tokens"): "revoke",
+    ("connection", "revoke_tokens_of_it"): "revoke",
     ("membership", "revoke_tokens"): "revoke",
     ("room", "send_test_message"): "send_message",
     ("room", "send"): "send_message",
@@ -52,7 +62,7 @@ ACTIONS = {
 OURS = ("room", "membership", "connection", "server")
 SINGLE = sorted(
     {f"{verb}_{model}" for verb in ("view", "add", "change", "delete") for model in OURS}
-    | {"disconnect", "revoke", "send_message"}
+    | {"disconnect", "revoke", "send_message", "view_logentry"}
 )
 
 
@@ -80,6 +90,14 @@ def rows(alice: Any) -> dict[str, str]:
 
 
 @pytest.fixture
+def all_rows(rows: dict[str, str]) -> dict[str, str]:
+    """Those, and a line of the log, which other tests begin without."""
+    dana = User.objects.create_user("dana")
+    LogEntry.objects.log_actions(dana.pk, [Room.objects.get()], 2, change_message="Sent a test message.")
+    return rows | {"logentry": str(LogEntry.objects.get().pk)}
+
+
+@pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What actions have done."""
     calls: list[str] = []
@@ -98,12 +116,15 @@ def staff(*permissions: str, superuser: bool = False) -> Client:
     return client
 
 
-APPS = ("notifications", "auth")
+APPS = ("notifications", "auth", "admin")
+
+
+DETAIL = ("history_of_room", "send_to_room", "disconnect_it", "revoke_tokens_of_it")  # buttons of an object's page
 
 
 def path(page: str, rows: dict[str, str]) -> str:
     model = page.split("_")[1]
-    has_row = page.split("_", 2)[-1] in {"change", "history", "delete", "history_of_room", "send_to_room"}
+    has_row = page.split("_", 2)[-1] in {"change", "history", "delete", *DETAIL}
     return reverse(f"admin:{page}", args=(rows[model],) if has_row else ())
 
 
@@ -111,12 +132,12 @@ def routes(patterns: list[Any]) -> Iterator[str]:
     for each in patterns:
         if isinstance(each, URLResolver):
             yield from routes(each.url_patterns)
-        elif isinstance(each, URLPattern) and each.name and each.name.startswith("notifications_"):
+        elif isinstance(each, URLPattern) and each.name and each.name.startswith(("notifications_", "admin_")):
             yield each.name
 
 
 def test_the_matrix_has_every_page_and_every_action_of_ours() -> None:
-    ours = {name for name in routes(admin.site.urls[0]) if name.split("_")[1] in {*OURS, "live", "relays"}}
+    ours = {name for name in routes(admin.site.urls[0]) if name.split("_")[1] in {*OURS, "live", "relays", "logentry"}}
     assert ours == set(PAGES)
     actions = {
         (model._meta.model_name, name)
@@ -124,29 +145,30 @@ def test_the_matrix_has_every_page_and_every_action_of_ours() -> None:
         if model._meta.app_label == "notifications" and model._meta.model_name in OURS
         for name in each.actions or ()
     }
-    assert actions | {("room", "send")} == set(ACTIONS)
+    buttons = {("room", "send"), ("connection", "disconnect_it"), ("connection", "revoke_tokens_of_it")}
+    assert actions | buttons == set(ACTIONS)
 
 
-def test_each_page_opens_to_its_permission_and_to_no_other(rows: dict[str, str], aws: Any) -> None:
+def test_each_page_opens_to_its_permission_and_to_no_other(all_rows: dict[str, str], aws: Any) -> None:
     clients = {permission: staff(permission) for permission in SINGLE}
     wrong = [
         (page, permission)
         for page, allowed in PAGES.items()
         for permission, client in clients.items()
-        if (client.get(path(page, rows)).status_code == 200) != (permission in allowed)
+        if (client.get(path(page, all_rows)).status_code == 200) != (permission in allowed)
     ]
     assert wrong == []
     for page, both in BOTH.items():
-        assert staff(*both).get(path(page, rows)).status_code == 200
+        assert staff(*both).get(path(page, all_rows)).status_code == 200
 
 
 def test_no_page_opens_to_a_stranger_to_a_member_or_to_staff_without_permissions(
-    rows: dict[str, str], alice: Any
+    all_rows: dict[str, str], alice: Any
 ) -> None:
     stranger, member, nobody = Client(), Client(), staff()
     member.force_login(alice)
     for page in [*PAGES, "index"]:
-        there = reverse("admin:index") if page == "index" else path(page, rows)
+        there = reverse("admin:index") if page == "index" else path(page, all_rows)
         for client in (stranger, member):
             response = client.get(there)
             assert (response.status_code, response.headers.get("Location", "").split("?")[0]) == (302, "/admin/login/")
@@ -154,11 +176,11 @@ def test_no_page_opens_to_a_stranger_to_a_member_or_to_staff_without_permissions
     assert b"hermes-tiles" not in nobody.get(reverse("admin:index")).content
 
 
-def test_every_page_opens_to_a_superuser_but_those_that_nobody_may(rows: dict[str, str], aws: Any) -> None:
+def test_every_page_opens_to_a_superuser_but_those_that_nobody_may(all_rows: dict[str, str], aws: Any) -> None:
     client = staff(superuser=True)
     for page, allowed in PAGES.items():
         expected = 200 if allowed or page in BOTH else 403
-        assert client.get(path(page, rows)).status_code == expected, page
+        assert client.get(path(page, all_rows)).status_code == expected, page
 
 
 def act(client: Client, model: str, action: str, rows: dict[str, str]) -> None:
@@ -172,7 +194,10 @@ def act(client: Client, model: str, action: str, rows: dict[str, str]) -> None:
         }
         client.post(reverse("admin:notifications_room_send_to_room", args=(rows["room"],)), form)
         return
-    form = {"action": action, "_selected_action": rows[model]}
+    if action in DETAIL:
+        client.post(path(f"notifications_{model}_{action}", rows), {"post": "yes"})
+        return
+    form = {"action": action, "_selected_action": rows[model], "post": "yes"}
     client.post(reverse(f"admin:notifications_{model}_changelist"), form)
 
 
@@ -225,6 +250,17 @@ def test_a_message_that_is_only_checked_is_shown_and_goes_nowhere(rows: dict[str
     assert "would go to" in response.content.decode()
     assert done == []
     assert not LogEntry.objects.exists()
+
+
+def test_a_message_that_is_only_checked_shows_no_id_but_what_will_be_sent(
+    rows: dict[str, str], done: list[str]
+) -> None:
+    client = staff("view_room", "send_message")
+    page = reverse("admin:notifications_room_send_to_room", args=(rows["room"],))
+    checked = {"stage": "development", "payload": "1", "to": "", "key": "", "check": "1"}
+    response = client.post(page, checked)
+    assert "id" not in json.loads(response.context["body"])
+    assert "Sending it adds an" in response.content.decode()
 
 
 @pytest.mark.parametrize(

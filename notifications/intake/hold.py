@@ -54,6 +54,9 @@ class Hold:
         queue: whose they are.
         in_thread: runs a function of the queue in one of the relay's threads.
         complaints: where troubles are told.
+
+    Attributes:
+        emptied: when SQS last had no message for as long as it was asked to wait, by the monotonic clock.
     """
 
     def __init__(self, queue: Queue, in_thread: Callable[..., Awaitable[Any]], complaints: Complaints) -> None:
@@ -61,9 +64,26 @@ class Hold:
         self._in_thread = in_thread
         self._complaints = complaints
         self._messages: dict[str, Received] = {}
+        self._owed: dict[str, Received] = {}
+        self.emptied: float | None = None
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    @property
+    def oldest(self) -> int | None:
+        """When SQS had the oldest message that is held or owed, in unix milliseconds."""
+        some = [*self._messages.values(), *self._owed.values()]
+        return min((message.sent_at for message in some if message.sent_at), default=None)
+
+    def owe(self, messages: Iterable[Received]) -> None:
+        """Remember messages that were given back because nothing can be done with any: they still wait."""
+        self._owed.update((message.receipt, message) for message in messages)
+
+    def settle(self, messages: Iterable[Received]) -> None:
+        """Forget messages that were owed: whoever receives them can carry them."""
+        for message in messages:
+            self._owed.pop(message.receipt, None)
 
     def take(self, messages: Iterable[Received]) -> None:
         """Keep messages that were received just now."""

@@ -76,8 +76,8 @@ class Relay:
         self._threads = ThreadPoolExecutor(max_workers=pollers + 2, thread_name_prefix="hermes-sqs")
         self.complaints = Complaints()
         self.tally = Tally()
-        self._hold = Hold(queue, self._in_thread, self.complaints)
-        self._vitals = Vitals(stage, lambda: len(self._hold))
+        self.hold = Hold(queue, self._in_thread, self.complaints)
+        self._vitals = Vitals(stage, lambda: len(self.hold))
 
     @property
     def is_hung(self) -> bool:
@@ -96,7 +96,7 @@ class Relay:
             for number in range(self._pollers)
         ]
         helpers: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._hold.keep(), name="hermes-hold"),
+            asyncio.create_task(self.hold.keep(), name="hermes-hold"),
             asyncio.create_task(self._stopping.wait(), name="hermes-stopping"),
         ]
         try:
@@ -127,8 +127,9 @@ class Relay:
         received = await self._in_thread(self._queue.receive)
         self._vitals.received(len(received))
         if not received:
+            self.hold.emptied = time.monotonic()
             return 0
-        self._hold.take(received)
+        self.hold.take(received)
         received_at = time.time()
         deadline = time.monotonic() + 0.7 * settings.HERMES_VISIBILITY_SECONDS
         decoded = [(message, self._decode(message)) for message in received]
@@ -139,9 +140,10 @@ class Relay:
             if await self._bury(message, refusal):
                 done.append(message)
         # What is neither done nor given back comes again when its visibility ends.
-        self._hold.drop(received)
+        self.hold.drop(received)
+        if done:
+            self.tally.carried(done, received_at, time.time())
         await self._delete(done)
-        self.tally.carried(received, received_at, time.time())
         return len(received)
 
     async def _poll(self, *, is_spare: bool) -> None:
@@ -195,8 +197,11 @@ class Relay:
                     waiting.remove(line)
                     await self._stop_line(line)
             if waiting and (self._stopping.is_set() or time.monotonic() > deadline):
-                await self._give_back([message for line in waiting for message in line.received])
+                rest = [message for line in waiting for message in line.received]
+                self.hold.owe(rest)
+                await self._give_back(rest)
                 await self._until_redis_answers()
+                self.hold.settle(rest)
                 break
             if waiting:
                 await self._pause(random.uniform(0, backoff))  # noqa: S311  jitter, not a secret
@@ -231,21 +236,21 @@ class Relay:
         if self._queue.is_fifo:
             await self._give_back(line.received, after_seconds=STOPPED_GROUP_SECONDS)
         else:
-            self._hold.drop(line.received)
+            self.hold.drop(line.received)
 
     async def _give_back(self, messages: Sequence[Received], *, after_seconds: int = 0) -> None:
         self._vitals.settled(vitals.GIVEN_BACK, len(messages))
-        await self._hold.give_back(messages, after_seconds=after_seconds)
+        await self.hold.give_back(messages, after_seconds=after_seconds)
 
     async def _let_go(self) -> None:
         """Give back what could not be finished within the grace period."""
-        if not len(self._hold):
+        if not len(self.hold):
             return
-        logger.warning("%d messages were not finished within the grace period and are given back.", len(self._hold))
+        logger.warning("%d messages were not finished within the grace period and are given back.", len(self.hold))
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                self._vitals.settled(vitals.GIVEN_BACK, len(self._hold))
-                await self._hold.give_back()
+                self._vitals.settled(vitals.GIVEN_BACK, len(self.hold))
+                await self.hold.give_back()
         except TimeoutError:
             logger.warning("SQS does not answer; they come back when their visibility ends.")
 

@@ -83,3 +83,13 @@ def relays_key(stage: str) -> str:
 def relay_key(stage: str, relay_id: str) -> str:
     """A string, JSON: what a relay said of itself last; it expires when the relay falls silent."""
     return f"hermes:{{{stage}:relays}}:beat:{relay_id}"
+
+
+def queue_empty_key(stage: str) -> str:
+    """A string whose age says how long ago a relay last saw the stage's queue empty."""
+    return f"hermes:{{{stage}:relays}}:empty"
+
+
+def figure_key(stage: str, figure: str) -> str:
+    """A stream with ids `<minute>-<n>`: what a figure of the stage's queue was, each time that it was larger."""
+    return f"hermes:{{{stage}:relays}}:minutes:{figure}"

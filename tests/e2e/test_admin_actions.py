@@ -22,7 +22,7 @@ def choose(hermes: Hermes, model: str, action: str, row: str) -> None:
         for match in re.finditer(r'name="_selected_action" value="([^"]+)".*?</tr>', page, re.DOTALL)
         if row in match[0]
     ]
-    form = {"action": action, "_selected_action": key, "csrfmiddlewaretoken": cookies["csrftoken"]}
+    form = {"action": action, "_selected_action": key, "post": "yes", "csrfmiddlewaretoken": cookies["csrftoken"]}
     headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": hermes.url + path}
     status, text, _ = hermes.request("POST", path, urllib.parse.urlencode(form), headers)
     assert status == 302, (status, text[:500])

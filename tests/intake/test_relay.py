@@ -14,9 +14,10 @@ import pytest
 import redis
 
 from notifications.conf import Stage
-from notifications.exceptions import QueueUnavailable
+from notifications.exceptions import HistoryUnavailable, QueueUnavailable
 from notifications.intake import queue as queue_module
 from notifications.intake import relay as module
+from notifications.intake.heartbeat import Tally
 from notifications.intake.received import ERROR_ATTRIBUTE, Received
 from notifications.intake.relay import Relay
 from notifications.stream import keys
@@ -38,7 +39,37 @@ async def test_a_turn_carries_what_came_and_deletes_it(scene: Scene) -> None:
 
 
 async def test_a_turn_without_messages_says_so(scene: Scene) -> None:
+    assert scene.relay.hold.emptied is None
     assert await scene.relay.turn() == 0
+    assert scene.relay.hold.emptied is not None
+
+
+async def test_what_redis_takes_nothing_of_was_not_carried_and_still_waits(
+    scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `HERMES_DURABILITY=replica` while there is no replica: Redis answers, and nothing is confirmed."""
+    settings.HERMES_VISIBILITY_SECONDS = 2
+    real = scene.publisher.publish
+
+    async def refuse(stage: str, messages: Any) -> Any:
+        return [HistoryUnavailable("no replica has it")] * len(messages)
+
+    monkeypatch.setattr(scene.publisher, "publish", refuse)
+    scene.sqs.send(scene.stage, "acme", "hello")
+    turn = asyncio.create_task(scene.relay.turn())
+    await eventually(lambda: len(scene.relay.hold))
+    oldest = scene.relay.hold.oldest
+    await eventually(lambda: not len(scene.relay.hold))  # given back
+    assert scene.relay.hold.oldest == oldest is not None
+    assert not turn.done()
+    assert scene.relay.tally == Tally()
+    monkeypatch.setattr(scene.publisher, "publish", real)
+    await asyncio.wait_for(turn, 10)
+    assert scene.relay.hold.oldest is None
+    assert scene.relay.tally == Tally(), "a batch that was given back was not carried"
+    while scene.held():
+        await scene.relay.turn()
+    assert (scene.relay.tally.batches, scene.relay.tally.messages) == (1, 1)
 
 
 async def test_a_message_is_deleted_only_when_it_is_in_the_history(

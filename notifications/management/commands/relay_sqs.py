@@ -86,7 +86,7 @@ class Command(Service):
             loop.add_signal_handler(number, stop)
         self.say(f"Relaying {', '.join(stages)} with up to {pollers} pollers each.")
         beats = [
-            asyncio.create_task(Heartbeat(name, relay.tally).run(), name="hermes-heartbeat")
+            asyncio.create_task(Heartbeat(name, relay.tally, relay.hold).run(), name="hermes-heartbeat")
             for name, relay in zip(stages, relays, strict=True)
         ]
         try:
