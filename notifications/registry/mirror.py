@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -57,8 +57,17 @@ class Mirror:
         self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
 
     def write(self, lives: Sequence[Life]) -> Sequence[Life]:
-        """Put an open life's item; delete a closed one's and put its audit. Return the lives not written whole."""
-        return self._write((life, self._server_id) for life in lives)
+        """Put an open life's item; put a closed one's audit, then delete its item. Return the lives not written whole.
+
+        One batch with both may be processed by half: a server that dies then leaves a connection that has gone from
+        both tables.
+        """
+        now = datetime.now(UTC)
+        puts = [(life, self._put(life, now)) for life in lives]
+        unwritten = self._batched(puts)
+        closed = [life for life in lives if life.closed_at is not None and life.record.connection_id not in unwritten]
+        unwritten |= self._batched([(life, self._delete(life)) for life in closed])
+        return [life for life in lives if life.record.connection_id in unwritten]
 
     def renew(self) -> bool:
         """Change this server's beat in every audit table; make the lease where there is none.
@@ -145,27 +154,25 @@ class Mirror:
         stages = (stage for stage in self._stages.values() if audit_table in (None, stage.audit_table))
         return list(dict.fromkeys(stage.connections_table for stage in stages))
 
-    def _write(self, lives: Iterable[tuple[Life, str]]) -> Sequence[Life]:
-        now = datetime.now(UTC)
-        batches: list[tuple[list[Life], list[Request]]] = []
-        for life, server_id in lives:
-            requests = self._requests(life, server_id, now)
-            if not batches or len(batches[-1][1]) + len(requests) > tables.WRITES:
-                batches.append(([], []))
-            batches[-1][0].append(life)
-            batches[-1][1].extend(requests)
-        written = self._writers.map(tables.batch_write, [requests for _, requests in batches])
-        return [life for (batch, _), done in zip(batches, written, strict=True) if not done for life in batch]
-
-    def _requests(self, life: Life, server_id: str, now: datetime) -> list[Request]:
+    def _put(self, life: Life, now: datetime) -> Request:
         stage, record = self._stages[life.record.stage], life.record
         if life.closed_at is None:
-            return [(stage.connections_table, {"PutRequest": {"Item": items.connection_item(record, server_id, now)}})]
-        audit = items.audit_item(life, life.closed_at, server_id, self._kept)
-        return [
-            (stage.audit_table, {"PutRequest": {"Item": audit}}),
-            (stage.connections_table, {"DeleteRequest": {"Key": items.connection_key(record.connection_id)}}),
-        ]
+            return stage.connections_table, {
+                "PutRequest": {"Item": items.connection_item(record, self._server_id, now)}
+            }
+        audit = items.audit_item(life, life.closed_at, self._server_id, self._kept)
+        return stage.audit_table, {"PutRequest": {"Item": audit}}
+
+    def _delete(self, life: Life) -> Request:
+        key = items.connection_key(life.record.connection_id)
+        return self._stages[life.record.stage].connections_table, {"DeleteRequest": {"Key": key}}
+
+    def _batched(self, asked: Sequence[tuple[Life, Request]]) -> set[str]:
+        """Write one request for each life; return the connections of the batches that were not taken whole."""
+        batches = list(_chunks(asked, tables.WRITES))
+        taken = self._writers.map(tables.batch_write, [[request for _, request in batch] for batch in batches])
+        lost = (batch for batch, done in zip(batches, taken, strict=True) if not done)
+        return {life.record.connection_id for batch in lost for life, _ in batch}
 
     def _bury_all(self, audit_table: str, server_id: str) -> None:
         for connections in self._connections_tables(audit_table):
@@ -176,8 +183,15 @@ class Mirror:
         now = datetime.now(UTC)
         for chunk in _chunks(sorted(ids), tables.READS):
             open_items = [item for item in tables.batch_get(table, chunk) if item["server_id"]["S"] == server_id]
-            if self._write((Life(items.record_of(item), now, ABNORMAL), server_id) for item in open_items):
+            lives = [Life(items.record_of(item), now, ABNORMAL) for item in open_items]
+            # As in `write`; and who died between the two has said how the connection ended, which stands.
+            list(self._writers.map(lambda life: self._put_end(life, now, server_id), lives))
+            if self._batched([(life, self._delete(life)) for life in lives]):
                 raise StoreUnavailable("DynamoDB: throttled")
+
+    def _put_end(self, life: Life, now: datetime, server_id: str) -> None:
+        audit = items.audit_item(life, now, server_id, self._kept)
+        tables.put_end(self._stages[life.record.stage].audit_table, audit)
 
 
 def _chunks(sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:

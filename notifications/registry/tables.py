@@ -16,7 +16,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items
-from notifications.registry.records import full_jitter
+from notifications.registry.records import ABNORMAL, full_jitter
 from notifications.shape import Table
 from notifications.wire import Wire, connect
 
@@ -190,6 +190,18 @@ def batch_write(requests: Sequence[tuple[str, dict[str, Any]]]) -> bool:
         if not unprocessed:
             return True
     return False
+
+
+def put_end(table: str, audit: items.Key) -> None:
+    """Put the audit item of a connection whose server is dead, unless the server has said how it ended."""
+    with contextlib.suppress(_client().exceptions.ConditionalCheckFailedException):
+        _ask(
+            "PutItem",
+            TableName=table,
+            Item=audit,
+            ConditionExpression="attribute_not_exists(opened) OR code = :abnormal",
+            ExpressionAttributeValues={":abnormal": {"N": str(ABNORMAL)}},
+        )
 
 
 def batch_get(table: str, ids: Sequence[str]) -> Iterator[items.Item]:

@@ -209,6 +209,69 @@ def test_what_stays_unprocessed_is_given_back(
     assert list(server.write(lives)) == lives
 
 
+def without(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    """Let DynamoDB process only what is for other tables than one, as where that one is throttled."""
+    ask = tables._ask
+
+    def throttled(operation: str, **arguments: Any) -> Any:
+        given: dict[str, list[Any]] = arguments.get("RequestItems", {})
+        if operation == "PutItem" and arguments["TableName"] == refused:
+            raise StoreUnavailable("throttled")
+        if operation != "BatchWriteItem" or refused not in given:
+            return ask(operation, **arguments)
+        if rest := {table: requests for table, requests in given.items() if table != refused}:
+            ask(operation, RequestItems=rest)
+        return {"UnprocessedItems": {refused: given[refused]}}
+
+    monkeypatch.setattr(tables, "_ask", throttled)
+
+
+def test_a_connection_whose_audit_was_not_taken_stays_until_it_is(
+    serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may die before it tries again: whoever buries it then finds what is to be audited."""
+    server, alice = serve("server-a"), join()
+    server.write([Life(alice)])
+    ended = end(alice, 4401)
+    with monkeypatch.context() as patch:
+        without(patch, "hermesAudit")
+        assert list(server.write([ended])) == [ended]
+    assert dynamodb.connections.keys() == {alice.connection_id}
+    assert list(server.write([ended])) == []
+    assert (dynamodb.connections, dynamodb.audit[alice.connection_id]["code"]) == ({}, "4401")
+
+
+def test_who_buries_a_server_that_died_between_an_audit_and_its_deletion_keeps_the_true_end(
+    serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, server, alice, bob = serve("server-b"), serve("server-a"), join(), join("bob")
+    dead.write([Life(alice), Life(bob)])
+    with monkeypatch.context() as patch:
+        without(patch, "hermesConnections")
+        assert len(list(dead.write([end(alice, 4403)]))) == 1
+    assert dynamodb.connections.keys() == {alice.connection_id, bob.connection_id}
+    assert server.reap(time.monotonic(), ANSWERING) == 1
+    assert dynamodb.connections == {}
+    assert {name: item["code"] for name, item in dynamodb.audit.items()} == {
+        alice.connection_id: "4403",
+        bob.connection_id: "1006",
+    }
+
+
+def test_what_is_buried_stays_until_it_is_audited(
+    serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, server, alice = serve("server-b"), serve("server-a"), join()
+    dead.write([Life(alice)])
+    with monkeypatch.context() as patch:
+        without(patch, "hermesAudit")
+        with pytest.raises(StoreUnavailable):
+            server.reap(time.monotonic(), ANSWERING)
+    assert dynamodb.connections.keys() == {alice.connection_id}
+    assert server.reap(time.monotonic(), ANSWERING) == 1
+    assert (dynamodb.connections, dynamodb.audit[alice.connection_id]["code"]) == ({}, "1006")
+
+
 def test_a_lease_is_made_renewed_and_given_back(serve: Serve, dynamodb: Tables) -> None:
     server = serve("server-a")
     assert dynamodb.leases == {"server#server-a"}
