@@ -24,6 +24,8 @@ __all__ = ["Mirror", "probe", "provision", "refused"]
 # A batch takes DynamoDB some 10 ms; four at a time keep up with thousands of joins a second.
 WRITERS = 4
 
+# Of a server that ended on this machine every reaper knows at once. By its first words a beat is told from a claim.
+CLAIM = "claimed-"
 BURIED = 1_000  # dead servers that are looked at once more
 
 Request = tuple[str, dict[str, Any]]
@@ -102,9 +104,10 @@ class Mirror:
     def reap(self, now: float, unbroken: float) -> int:
         """Delete the items of servers that have fallen silent, or ended on this machine; any process may, one does.
 
-        They are audited. Who is known to have ended cannot have come back, and is looked at once more a lease later:
-        what it had sent, or the index, may have been late. The claim is a conditional change of the dead server's beat:
-        a process that dies in the middle leaves a lease that falls silent again.
+        They are audited. Who has not come back by then is looked at once more a lease later: what it had sent, or the
+        index, may have been late. The claim is a conditional change of the dead server's beat: nobody else takes a
+        claim for the beat of a server that has ended, and a process that dies in the middle leaves one that falls
+        silent again.
 
         Args:
             now: seconds, by the clock of `Listening`.
@@ -114,23 +117,27 @@ class Mirror:
         Returns:
             How many leases were removed.
         """
-        buried, silence = 0, self._lease * SILENCE
+        buried, silence, own_claim = 0, self._lease * SILENCE, f"{CLAIM}{self._server_id}-"
         leases = [((table, server), beat) for table in self._audit_tables() for server, beat in tables.leases(table)]
         ended = self._neighbours.ended({server_id for (_, server_id), _ in leases} - {self._server_id})
         for (table, server_id), beat, silent_for in list(self._watch.look(leases, now)):
-            if server_id == self._server_id or (min(silent_for, unbroken) < silence and server_id not in ended):
+            is_free = not beat.startswith(CLAIM) or beat.startswith(own_claim)
+            has_ended = server_id in ended and is_free
+            if server_id == self._server_id or (min(silent_for, unbroken) < silence and not has_ended):
                 continue
-            mine = uuid.uuid4().hex
+            mine = f"{own_claim}{uuid.uuid4().hex}"
             if tables.change_beat(table, server_id, beat, mine):
                 # If what follows fails, the next turn goes on where this one ended.
                 self._watch.replace((table, server_id), mine)
                 self._bury_all(table, server_id)
                 tables.remove_lease(table, server_id, mine)
-                if server_id in ended:
-                    self._once_more.append((time.monotonic() + self._lease, table, server_id))
+                self._once_more.append((time.monotonic() + self._lease, table, server_id))
                 buried += 1
+        there = {key for key, _ in leases}
         while self._once_more and self._once_more[0][0] <= time.monotonic():
-            self._bury_all(*self._once_more[0][1:])
+            _, table, server_id = self._once_more[0]
+            if (table, server_id) not in there:  # else it came back, and has what it holds
+                self._bury_all(table, server_id)
             self._once_more.popleft()
         return buried
 

@@ -363,6 +363,33 @@ def test_of_many_reapers_one_buries_a_dead_server(serve: Serve, dynamodb: Tables
     assert dynamodb.connections == {}
 
 
+def test_a_silent_server_that_was_buried_is_looked_for_once_more(serve: Serve, dynamodb: Tables, join: Join) -> None:
+    """The index by which its items are found may have been behind."""
+    dead, server = serve("server-b", 0.3), serve("server-a", 0.3)
+    dead.write([Life(join())])
+    server.reap(0.0, ANSWERING)
+    assert server.reap(0.3, ANSWERING) == 1
+    dead.write([Life(late := join("bob"))])
+    pause, until = threading.Event(), time.monotonic() + 10
+    while dynamodb.connections and time.monotonic() < until:
+        pause.wait(0.05)
+        assert server.reap(0.3, ANSWERING) == 0
+    assert dynamodb.connections == {}
+    assert dynamodb.audit[late.connection_id]["code"] == "1006"
+
+
+def test_who_has_a_lease_again_keeps_what_it_has(serve: Serve, dynamodb: Tables, join: Join) -> None:
+    suspended, server, alice = serve("server-b", 0.2), serve("server-a", 0.2), join()
+    server.reap(0.0, ANSWERING)
+    assert server.reap(0.3, ANSWERING) == 1
+    suspended.renew()
+    suspended.write([Life(alice)])
+    threading.Event().wait(0.3)
+    assert server.reap(0.3, ANSWERING) == 0
+    assert dynamodb.connections.keys() == {alice.connection_id}
+    assert not server._once_more
+
+
 def test_a_reaper_that_fails_in_the_middle_goes_on_at_its_next_turn(
     serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from notifications.exceptions import StoreUnavailable
 from notifications.models import Connection, Server
-from notifications.registry.mirror import Mirror
+from notifications.registry import tables
+from notifications.registry.mirror import CLAIM, Mirror
 from notifications.registry.neighbours import IN_FLIGHT_SECONDS, Neighbours, Presence
 from notifications.registry.records import Life
 from notifications.registry.rows import Rows
@@ -152,5 +154,65 @@ def test_the_items_of_a_server_that_ended_here_are_removed_and_looked_for_once_m
     assert dynamodb.connections.keys() == {late.connection_id}
     wait_until(lambda: reaper.reap(time.monotonic(), 0) == 0 and not dynamodb.connections)
     assert dynamodb.audit[late.connection_id]["code"] == "1006"
+    for mirror in (dead, reaper):
+        mirror.close()
+
+
+def test_of_many_reapers_of_a_machine_one_buries_a_server_that_ended(live: Live, dynamodb: Tables, join: Join) -> None:
+    """Each knows it from the kernel, and none waits for the silence that a claim begins anew."""
+    process = live(name := server_id())
+    dead, reapers = Mirror(name, LEASE), [Mirror(server_id(), LEASE) for _ in range(4)]
+    dead.renew()
+    dead.write([Life(join())])
+    for reaper in reapers:
+        assert reaper.reap(0.0, ANSWERING) == 0
+    process.kill()
+    process.wait()
+    barrier, buried, bury = threading.Barrier(len(reapers)), list[int](), Mirror._bury_all
+
+    def slowly(self: Mirror, audit_table: str, dead_id: str) -> None:
+        wait_until(lambda: any(beat.startswith(CLAIM) for _, beat in tables.leases(audit_table)))
+        threading.Event().wait(0.5)
+        bury(self, audit_table, dead_id)
+
+    def reap(reaper: Mirror, times: int) -> None:
+        barrier.wait(10)
+        for _ in range(times):
+            buried.append(reaper.reap(0.0, ANSWERING))
+            threading.Event().wait(0.05)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mirror, "_bury_all", slowly)
+        threads = [threading.Thread(target=reap, args=(reaper, 30)) for reaper in reapers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert sum(buried) == 1
+    assert (dynamodb.connections, dynamodb.leases) == ({}, set())
+    for mirror in (dead, *reapers):
+        mirror.close()
+
+
+def test_who_failed_to_bury_a_server_that_ended_goes_on_with_its_own_claim(
+    live: Live, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = live(name := server_id())
+    dead, reaper = Mirror(name, LEASE), Mirror(server_id(), LEASE)
+    dead.renew()
+    dead.write([Life(join())])
+    assert reaper.reap(0.0, ANSWERING) == 0
+    process.kill()
+    process.wait()
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("throttled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirror, "_bury_all", fail)
+        with pytest.raises(StoreUnavailable):
+            wait_until(lambda: reaper.reap(0.0, ANSWERING) == 1)
+    assert reaper.reap(0.0, ANSWERING) == 1
+    assert (dynamodb.connections, dynamodb.leases) == ({}, set())
     for mirror in (dead, reaper):
         mirror.close()
