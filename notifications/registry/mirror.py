@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,9 @@ WRITERS = 4
 
 # Of a server that ended on this machine every reaper knows at once. By its first words a beat is told from a claim.
 CLAIM = "claimed-"
-BURIED = 1_000  # dead servers that are looked at once more
+BURIED = 1_000  # dead servers that are looked for again
+# What a server had sent to a store before it died may arrive after its death.
+IN_FLIGHT_SECONDS = 1.0
 
 Request = tuple[str, dict[str, Any]]
 T = TypeVar("T")
@@ -53,8 +54,8 @@ class Mirror:
         self._beats: dict[str, str] = {}
         self._watch: Watch[tuple[str, str], str] = Watch()
         self._neighbours = Neighbours()
-        # When, in monotonic seconds, to look again at what the dead may have left, by audit table and server.
-        self._once_more: deque[tuple[float, str, str]] = deque(maxlen=BURIED)
+        # When, in monotonic seconds, to look again for what the dead may have left, by audit table and server.
+        self._again: dict[tuple[str, str], list[float]] = {}
         self._reconciled_at = datetime.now(UTC)
         self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
 
@@ -104,10 +105,10 @@ class Mirror:
     def reap(self, now: float, unbroken: float) -> int:
         """Delete the items of servers that have fallen silent, or ended on this machine; any process may, one does.
 
-        They are audited. Who has not come back by then is looked at once more a lease later: what it had sent, or the
-        index, may have been late. The claim is a conditional change of the dead server's beat: nobody else takes a
-        claim for the beat of a server that has ended, and a process that dies in the middle leaves one that falls
-        silent again.
+        They are audited. Who has not come back by then is looked for again a second later, for what it had sent, and a
+        lease later, for what the index had not shown. The claim is a conditional change of the dead server's beat:
+        nobody else takes a claim for the beat of a server that has ended, and a process that dies in the middle leaves
+        one that falls silent again.
 
         Args:
             now: seconds, by the clock of `Listening`.
@@ -131,14 +132,9 @@ class Mirror:
                 self._watch.replace((table, server_id), mine)
                 self._bury_all(table, server_id)
                 tables.remove_lease(table, server_id, mine)
-                self._once_more.append((time.monotonic() + self._lease, table, server_id))
+                self._bury_again(table, server_id)
                 buried += 1
-        there = {key for key, _ in leases}
-        while self._once_more and self._once_more[0][0] <= time.monotonic():
-            _, table, server_id = self._once_more[0]
-            if (table, server_id) not in there:  # else it came back, and has what it holds
-                self._bury_all(table, server_id)
-            self._once_more.popleft()
+        self._look_again({key for key, _ in leases})
         return buried
 
     def prune(self) -> bool:
@@ -180,6 +176,23 @@ class Mirror:
         taken = self._writers.map(tables.batch_write, [[request for _, request in batch] for batch in batches])
         lost = (batch for batch, done in zip(batches, taken, strict=True) if not done)
         return {life.record.connection_id for batch in lost for life, _ in batch}
+
+    def _bury_again(self, audit_table: str, server_id: str) -> None:
+        now = time.monotonic()
+        self._again[audit_table, server_id] = sorted((now + IN_FLIGHT_SECONDS, now + self._lease))
+        if len(self._again) > BURIED:
+            del self._again[next(iter(self._again))]
+
+    def _look_again(self, there: Collection[tuple[str, str]]) -> None:
+        now = time.monotonic()
+        for (table, server_id), moments in list(self._again.items()):
+            if moments[0] > now:
+                continue
+            if (table, server_id) not in there:  # else it came back, and has what it holds
+                self._bury_all(table, server_id)
+            self._again[table, server_id] = [each for each in moments if each > now]
+            if not self._again[table, server_id]:
+                del self._again[table, server_id]
 
     def _bury_all(self, audit_table: str, server_id: str) -> None:
         for connections in self._connections_tables(audit_table):

@@ -11,13 +11,9 @@ import errno
 import logging
 import socket
 import sys
-import time
 from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
-
-# What a server had sent to a store before it died may arrive after its death.
-IN_FLIGHT_SECONDS = 1.0
 
 
 class Presence:
@@ -56,20 +52,19 @@ class Neighbours:
     """What one thread knows of the servers of this machine. It asks the kernel, and waits for nobody."""
 
     def __init__(self) -> None:
-        self._here: set[str] = set()
-        self._gone_since: dict[str, float] = {}
+        self._here: frozenset[str] = frozenset()
+        self._ended: frozenset[str] = frozenset()
 
-    def ended(self, server_ids: Iterable[str]) -> set[str]:
-        """Return those of some servers that have lived on this machine and have been dead for a moment.
+    def ended(self, server_ids: Iterable[str]) -> frozenset[str]:
+        """Return those of some servers that have lived on this machine and are dead.
 
         Args:
             server_ids: all that anything is asked of; whoever is not among them is forgotten.
         """
-        asked, now = set(server_ids), time.monotonic()
-        here = {each for each in asked if _is_here(each)}
-        gone = (self._here | self._gone_since.keys()) & asked - here
-        self._here, self._gone_since = here, {each: self._gone_since.get(each, now) for each in gone}
-        return {each for each, since in self._gone_since.items() if now - since >= IN_FLIGHT_SECONDS}
+        asked = frozenset(server_ids)
+        here = frozenset(each for each in asked if _is_here(each))
+        self._ended, self._here = (self._here | self._ended) & asked - here, here
+        return self._ended
 
 
 def _is_here(server_id: str) -> bool:

@@ -14,7 +14,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, mirror, tables
-from notifications.registry.mirror import Mirror
+from notifications.registry.mirror import BURIED, IN_FLIGHT_SECONDS, Mirror
 from notifications.registry.records import ConnectionRecord, Life
 from tests.registry.conftest import Join, Tables
 
@@ -363,7 +363,7 @@ def test_of_many_reapers_one_buries_a_dead_server(serve: Serve, dynamodb: Tables
     assert dynamodb.connections == {}
 
 
-def test_a_silent_server_that_was_buried_is_looked_for_once_more(serve: Serve, dynamodb: Tables, join: Join) -> None:
+def test_a_silent_server_that_was_buried_is_looked_for_again(serve: Serve, dynamodb: Tables, join: Join) -> None:
     """The index by which its items are found may have been behind."""
     dead, server = serve("server-b", 0.3), serve("server-a", 0.3)
     dead.write([Life(join())])
@@ -384,10 +384,20 @@ def test_who_has_a_lease_again_keeps_what_it_has(serve: Serve, dynamodb: Tables,
     assert server.reap(0.3, ANSWERING) == 1
     suspended.renew()
     suspended.write([Life(alice)])
-    threading.Event().wait(0.3)
-    assert server.reap(0.3, ANSWERING) == 0
+    until = time.monotonic() + IN_FLIGHT_SECONDS + 0.1
+    while time.monotonic() < until:
+        threading.Event().wait(0.1)
+        assert server.reap(0.3, ANSWERING) == 0
     assert dynamodb.connections.keys() == {alice.connection_id}
-    assert not server._once_more
+    assert not server._again
+
+
+def test_only_the_last_of_very_many_dead_are_looked_for_again(serve: Serve, dynamodb: Tables) -> None:
+    server = serve("server-a", 60)
+    for number in range(BURIED + 2):
+        server._bury_again("hermesAudit", f"server-{number}")
+    assert len(server._again) == BURIED
+    assert ("hermesAudit", "server-1") not in server._again
 
 
 def test_a_reaper_that_fails_in_the_middle_goes_on_at_its_next_turn(
