@@ -37,7 +37,10 @@ R = TypeVar("R")
 
 
 class Store(Protocol):
-    """Where connections are written: rows (SQL) or mirror (DynamoDB). Its methods block and may raise anything."""
+    """Where connections are written: rows (SQL) or mirror (DynamoDB). Its methods block and may raise anything.
+
+    All but `is_bereaved`, which the event loop asks.
+    """
 
     @property
     def name(self) -> str:
@@ -54,6 +57,9 @@ class Store(Protocol):
 
     def reap(self, now: float, unbroken: float) -> int:
         """Bury servers that have fallen silent, by the clock of `Listening`; return how many."""
+
+    def is_bereaved(self) -> bool:
+        """Whether a server of this machine has ended that the last `reap` found there; waits for nobody."""
 
     def prune(self) -> bool:
         """Remove a slice of what is too old; return whether there is more."""
@@ -84,6 +90,7 @@ class Keeper:
         self._pending = Pending(settings.HERMES_CLOSED_PENDING)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"hermes-registry-{store.name}")
         self._wake = asyncio.Event()
+        self._bereaved = asyncio.Event()
         self._renew_at = self._reconcile_at = 0.0
         # Not at once and not in step: many processes start together.
         self._prune_at = time.monotonic() + random.uniform(1, PRUNE_SECONDS)  # noqa: S311  not for secrets
@@ -109,6 +116,12 @@ class Keeper:
         self._pending.add(life)
         self._wake.set()
 
+    def look_around(self) -> None:
+        """Have the dead of this machine buried at once, if there are any. Never blocks, never raises."""
+        if self._store.is_bereaved():
+            self._bereaved.set()
+            self._wake.set()
+
     async def run(self) -> None:
         """Take turns until cancelled."""
         attempt, cap = 0, min(RETRY_CAP_SECONDS, self._lease / BEATS)
@@ -125,7 +138,8 @@ class Keeper:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._idle_seconds()):
                         await self._wake.wait()
-                    await asyncio.sleep(FLUSH_SECONDS)
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await self._bereaved.wait()
 
     async def turn(self) -> bool:
         """Do what is due: heartbeat and reaping, one batch of writes, reconciling, pruning.
@@ -136,7 +150,7 @@ class Keeper:
         Raises:
             Exception: whatever the store raises; what was to be written is kept.
         """
-        if time.monotonic() >= self._renew_at:
+        if time.monotonic() >= self._renew_at or self._bereaved.is_set():
             await self._beat()
         self._wake.clear()
         await self._flush()
@@ -144,7 +158,7 @@ class Keeper:
             await self._reconcile()
         if time.monotonic() >= self._prune_at and not await self._call(self._store.prune):
             self._prune_at = time.monotonic() + PRUNE_SECONDS
-        return len(self._pending) > 0 or time.monotonic() >= self._prune_at
+        return len(self._pending) > 0 or self._bereaved.is_set() or time.monotonic() >= self._prune_at
 
     async def finish(self) -> None:
         """Write everything, then give the lease back; the caller sets the deadline. `run` must have ended.
@@ -170,6 +184,7 @@ class Keeper:
         self._thread.shutdown(wait=False)
 
     async def _beat(self) -> None:
+        self._bereaved.clear()
         kept = await self._call(self._store.renew)
         now = time.monotonic()
         self._listening.look(now)

@@ -137,6 +137,10 @@ class Mirror:
         self._look_again({key for key, _ in leases})
         return buried
 
+    def is_bereaved(self) -> bool:
+        """Tell whether a server of this machine has ended that the last look found there; waits for nobody."""
+        return self._neighbours.misses_one()
+
     def prune(self) -> bool:
         """Nothing to do: TTL removes audit items after ``HERMES_AUDIT_DAYS``."""
         return False

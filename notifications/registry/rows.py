@@ -187,6 +187,10 @@ class Rows:
         orphans.update(closed_at=Now(), close_code=ABNORMAL)
         return buried
 
+    def is_bereaved(self) -> bool:
+        """Tell whether a server of this machine has ended that the last look found there; waits for nobody."""
+        return self._neighbours.misses_one()
+
     @_in_database
     def prune(self) -> bool:
         """Delete a slice of the rows closed more than ``HERMES_CLOSED_ROWS_DAYS`` ago; return whether there are more.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from notifications.registry import keeper as keeper_module
 from notifications.registry.keeper import DROPPED, FAILURES, OLDEST, REAPED, Keeper
 from notifications.registry.records import ConnectionRecord, Life, Pending
 from tests.registry.conftest import Join
@@ -28,6 +29,7 @@ class Scripted:
     during_reconcile: Callable[[], object] = lambda: None
     kept: bool = True
     heard: list[tuple[float, float]] = field(default_factory=list)
+    bereaved: bool = False
     prunes: list[bool] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -54,6 +56,9 @@ class Scripted:
         self._call("reap")
         self.heard.append((now, unbroken))
         return 1
+
+    def is_bereaved(self) -> bool:
+        return self.bereaved
 
     def prune(self) -> bool:
         self._call("prune")
@@ -103,6 +108,49 @@ async def test_the_lease_is_renewed_ten_times_in_its_length_and_not_at_every_tur
     assert time.monotonic() - begun >= 0.3
     assert turns > 4
     assert store.calls.count("reconcile") == 1
+
+
+async def test_who_learns_of_a_death_reaps_at_once_and_not_at_its_next_beat(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=600)
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: store.calls.count("reconcile") == 1)
+    keeper.look_around()
+    await asyncio.sleep(0.1)
+    assert store.calls.count("reap") == 1
+    store.bereaved = True
+    keeper.look_around()
+    store.bereaved = False
+    await eventually(lambda: store.calls.count("reap") == 2, 0.15)
+    await asyncio.sleep(0.3)
+    assert store.calls.count("reap") == 2
+    task.cancel()
+
+
+async def test_who_learns_of_a_death_while_it_is_busy_reaps_again(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=600)
+    store.bereaved = True
+    store.during_reconcile = keeper.look_around
+    assert await keeper.turn()
+    assert not await keeper.turn()
+    assert store.calls.count("reap") == 2
+
+
+async def test_a_death_cuts_the_wait_for_joins_that_come_together_short(
+    keep: Make, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "FLUSH_SECONDS", 60.0)
+    store = Scripted()
+    keeper = keep(store, lease=600)
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: store.calls.count("reconcile") == 1)
+    keeper.add(Life(join()))
+    await asyncio.sleep(0.05)
+    store.bereaved = True
+    keeper.look_around()
+    await eventually(lambda: store.calls.count("reap") == 2)
+    task.cancel()
 
 
 async def test_old_rows_are_pruned_slice_by_slice_and_then_not_for_an_hour(keep: Make) -> None:

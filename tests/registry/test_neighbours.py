@@ -14,8 +14,9 @@ import pytest
 
 from notifications.exceptions import StoreUnavailable
 from notifications.models import Connection, Server
+from notifications.registry import neighbours as neighbours_module
 from notifications.registry.mirror import IN_FLIGHT_SECONDS, Mirror
-from notifications.registry.neighbours import Neighbours, Presence
+from notifications.registry.neighbours import Neighbours, Presence, look_seconds
 from notifications.registry.records import Life
 from notifications.registry.rows import Rows
 from tests.registry.conftest import Join, Tables
@@ -76,6 +77,36 @@ def test_who_was_here_and_is_no_more_has_ended(live: Live, end: signal.Signals) 
     assert neighbours.ended([name]) == {name}, "for as long as anything is asked of it"
     assert neighbours.ended([]) == set()
     assert neighbours.ended([name]) == set()
+
+
+def test_who_has_ended_is_missed_until_somebody_has_looked(live: Live) -> None:
+    process, neighbours = live(name := server_id()), Neighbours()
+    assert not neighbours.misses_one()
+    neighbours.ended([name])
+    assert not neighbours.misses_one()
+    process.kill()
+    process.wait()
+    assert neighbours.misses_one()
+    neighbours.ended([name])
+    assert not neighbours.misses_one()
+
+
+def test_who_cannot_ask_misses_nobody(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    live(name := server_id())
+    neighbours = Neighbours()
+    neighbours.ended([name])
+
+    def fail(*_: object) -> None:
+        raise OSError("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(neighbours_module.socket, "socket", fail)
+        assert not neighbours.misses_one()
+
+
+@pytest.mark.parametrize(("lease", "seconds"), [(1, 0.05), (3, 0.1), (30, 1.0), (300, 1.0)])
+def test_the_kernel_is_asked_thirty_times_in_a_lease_within_reason(lease: float, seconds: float) -> None:
+    assert look_seconds(lease) == seconds
 
 
 def test_nothing_is_known_of_who_was_never_seen_here() -> None:
