@@ -184,11 +184,12 @@ class Keeper:
         self._thread.shutdown(wait=False)
 
     async def _beat(self) -> None:
+        begun = time.monotonic()
         self._bereaved.clear()
         kept = await self._call(self._store.renew)
         now = time.monotonic()
         self._listening.look(now)
-        self._renew_at = now + self._lease / BEATS
+        self._renew_at = self._next_beat(begun)
         is_new, self._is_new = self._is_new, False
         if not kept and not is_new:
             # Who took us for dead may still be at it: what is looked at now may be gone a moment later.
@@ -199,6 +200,13 @@ class Keeper:
         if buried:
             REAPED.labels(self._store.name).inc(buried)
             logger.info("%s: closed what %d dead server(s) had left open", self._store.name, buried)
+
+    def _next_beat(self, begun: float) -> float:
+        """Return when the next beat is due: by a schedule, for what each call takes would be added to every beat."""
+        if begun < self._renew_at:  # this one came before its time
+            return self._renew_at
+        due = self._renew_at + self._lease / BEATS
+        return due if due > begun else begun + self._lease / BEATS
 
     async def _flush(self) -> None:
         begun = time.monotonic()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,6 +152,31 @@ async def test_a_death_cuts_the_wait_for_joins_that_come_together_short(
     keeper.look_around()
     await eventually(lambda: store.calls.count("reap") == 2)
     task.cancel()
+
+
+async def test_the_time_that_calls_take_is_not_added_to_the_beats(keep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    store = Scripted()
+    keeper = keep(store, lease=10)  # a beat each second
+    beats: list[float] = []
+
+    def renew() -> bool:
+        nonlocal now
+        beats.append(now)
+        now += 0.4
+        return True
+
+    store.renew = renew  # type: ignore[method-assign]
+    monkeypatch.setattr(keeper_module, "time", SimpleNamespace(monotonic=lambda: now))
+    while len(beats) < 6:
+        await keeper.turn()
+        now += 0.05
+    assert beats[-1] - beats[0] == pytest.approx(5, abs=0.1)
+    now += 7.3  # a pause: what was missed is not caught up
+    while len(beats) < 8:
+        await keeper.turn()
+        now += 0.05
+    assert 0.9 <= beats[-1] - beats[-2] <= 1.1
 
 
 async def test_old_rows_are_pruned_slice_by_slice_and_then_not_for_an_hour(keep: Make) -> None:
