@@ -95,6 +95,7 @@ class Keeper:
         # Not at once and not in step: many processes start together.
         self._prune_at = time.monotonic() + random.uniform(1, PRUNE_SECONDS)  # noqa: S311  not for secrets
         self._listening = Listening(lease_seconds)
+        self._waited = 0.0
         self._is_new = True  # nobody can have taken us for dead
         self._doubtful_until = float("-inf")
         self._logged_at = float("-inf")
@@ -188,7 +189,8 @@ class Keeper:
         self._bereaved.clear()
         kept = await self._call(self._store.renew)
         now = time.monotonic()
-        self._listening.look(now)
+        self._listening.look(now, self._waited)
+        self._waited = 0.0
         self._renew_at = self._next_beat(begun)
         is_new, self._is_new = self._is_new, False
         if not kept and not is_new:
@@ -235,7 +237,14 @@ class Keeper:
         self._reconcile_at = time.monotonic() + RECONCILE_SECONDS
 
     async def _call(self, work: Callable[..., R], *args: object) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._timed, work, *args)
+
+    def _timed(self, work: Callable[..., R], *args: object) -> R:
+        begun = time.monotonic()
+        try:
+            return work(*args)
+        finally:
+            self._waited += max(0.0, time.monotonic() - begun - self._lease / BEATS)
 
     def _failed(self, error: Exception) -> None:
         FAILURES.labels(self._store.name).inc()
@@ -243,6 +252,7 @@ class Keeper:
         DROPPED.labels(self._store.name).inc(self._pending.dropped - self._dropped)
         self._dropped = self._pending.dropped
         if not isinstance(error, NotWritten):
+            self._listening.failed()
             # What was written before the outage may not have arrived.
             self._reconcile_at = 0.0
         if time.monotonic() - self._logged_at >= LOG_SECONDS:

@@ -241,6 +241,20 @@ async def test_the_store_counts_as_answering_from_the_end_of_an_outage(keep: Mak
     task.cancel()
 
 
+async def test_a_late_look_counts_whole_unless_the_store_was_in_the_way(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=1)
+    await keeper.turn()
+    await asyncio.sleep(0.35)
+    await keeper.turn()
+    assert store.heard[-1][0] >= 0.35
+    before = store.heard[-1][0]
+    store.renew = lambda: time.sleep(0.4) or True  # type: ignore[method-assign,func-returns-value]
+    keeper._renew_at = 0.0
+    await keeper.turn()
+    assert store.heard[-1][0] - before <= 0.25, "a beat, and what this test's own machine added"
+
+
 async def test_who_was_taken_for_dead_looks_again_until_its_burial_is_over(keep: Make) -> None:
     """Its connections may be taken out of the store after it has looked, by who has not finished burying it."""
 
