@@ -31,19 +31,22 @@ R = TypeVar("R")
 
 
 def _in_database(work: Callable[Concatenate[Rows, P], R]) -> Callable[Concatenate[Rows, P], R]:
-    """Run with a database connection that is known to be good, as Django does for requests."""
+    """Run on this thread's database connection, which is kept, for as long as ``CONN_MAX_AGE`` says if it says so.
+
+    Without that Django would make a new one for each call; and SQLite, when the last one is closed, writes its whole
+    log back and waits for the disk.
+    """
 
     @functools.wraps(work)
     def run(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        close_old_connections()
+        if connection.settings_dict["CONN_MAX_AGE"] != 0:
+            close_old_connections()  # looks at its health, too, if `CONN_HEALTH_CHECKS` says so
         try:
-            result = work(self, *args, **kwargs)
+            return work(self, *args, **kwargs)
         except BaseException:
-            # What failed may have broken the connection in a way that Django does not see; a new one costs little.
+            # What failed may have broken the connection, as the end of a database does; the next call makes a new one.
             connection.close()
             raise
-        close_old_connections()
-        return result
 
     return run
 
