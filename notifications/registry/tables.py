@@ -253,7 +253,14 @@ def put_lease(table: str, server_id: str, beat: str) -> None:
 
 
 def change_beat(table: str, server_id: str, seen: str, beat: str) -> bool:
-    """Change a lease's beat if it is the one seen; return whether it was."""
+    """Change a lease's beat if it is the one seen; return whether it was.
+
+    Args:
+        table: the audit table.
+        server_id: whose lease.
+        seen: the beat that it must have.
+        beat: its new one, which nobody else makes.
+    """
     try:
         _client().put_item(
             TableName=table,
@@ -262,7 +269,9 @@ def change_beat(table: str, server_id: str, seen: str, beat: str) -> bool:
             ExpressionAttributeValues={":seen": {"S": seen}},
         )
     except _client().exceptions.ConditionalCheckFailedException:
-        return False
+        # The answer to a first try may have been lost, after which the second one finds what the first one did.
+        found = _ask("GetItem", TableName=table, Key=items.lease_key(server_id), ConsistentRead=True).get("Item")
+        return found is not None and found["beat"]["S"] == beat
     return True
 
 

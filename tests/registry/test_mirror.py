@@ -281,6 +281,25 @@ def test_a_lease_is_made_renewed_and_given_back(serve: Serve, dynamodb: Tables) 
     assert dynamodb.connections == {}
 
 
+def test_a_beat_whose_answer_was_lost_is_ours_and_anybody_elses_is_not(
+    serve: Serve, dynamodb: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = serve("server-a"), tables._client()
+    put_item = client.put_item
+
+    def put_twice(**arguments: Any) -> Any:
+        put_item(**arguments)
+        return put_item(**arguments)  # as boto3 does when it has heard nothing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "put_item", put_twice)
+        assert server.renew() is True
+    beat = server._beats["hermesAudit"]
+    assert not tables.change_beat("hermesAudit", "server-a", "another", "mine")
+    assert not tables.change_beat("hermesAudit", "server-nobody", "another", "mine")
+    assert list(tables.leases("hermesAudit")) == [("server-a", beat)]
+
+
 def test_a_room_named_as_the_leases_are_is_no_lease(serve: Serve, dynamodb: Tables, join: Join) -> None:
     server = serve("server-a")
     server.write([end(join(room=items.LEASES))])
