@@ -15,7 +15,7 @@ from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, tables
 from notifications.registry.neighbours import Neighbours
-from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
+from notifications.registry.records import ABNORMAL, ConnectionRecord, Life, Watch
 from notifications.registry.tables import probe, provision, refused
 
 __all__ = ["Mirror", "probe", "provision", "refused"]
@@ -118,13 +118,14 @@ class Mirror:
         Returns:
             How many leases were removed.
         """
-        buried, silence, own_claim = 0, self._lease * SILENCE, f"{CLAIM}{self._server_id}-"
+        buried, own_claim = 0, f"{CLAIM}{self._server_id}-"
         leases = [((table, server), beat) for table in self._audit_tables() for server, beat in tables.leases(table)]
         ended = self._neighbours.ended({server_id for (_, server_id), _ in leases} - {self._server_id})
         for (table, server_id), beat, silent_for in list(self._watch.look(leases, now)):
             is_free = not beat.startswith(CLAIM) or beat.startswith(own_claim)
             has_ended = server_id in ended and is_free
-            if server_id == self._server_id or (min(silent_for, unbroken) < silence and not has_ended):
+            is_silent = min(silent_for, unbroken) >= self._lease * self._neighbours.silence(server_id)
+            if server_id == self._server_id or not (is_silent or has_ended):
                 continue
             mine = f"{own_claim}{uuid.uuid4().hex}"
             if tables.change_beat(table, server_id, beat, mine):

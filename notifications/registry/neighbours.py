@@ -1,4 +1,4 @@
-"""Neighbours: which servers of this machine have ended, as the kernel knows it. Used by connections, rows and mirror.
+"""Neighbours: which servers of this machine have ended, as the kernel knows it. Used by connections, rows, mirror.
 
 A server holds a name that ends with its process, however it ends. Another one on this machine that has found the name
 there, and finds it no more, knows that the server is dead, and need not wait until its silence proves it. Names of
@@ -12,6 +12,8 @@ import logging
 import socket
 import sys
 from collections.abc import Iterable
+
+from notifications.registry.records import SILENCE, SILENCE_HERE
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,10 @@ class Neighbours:
         here = frozenset(each for each in asked if _is_here(each))
         self._ended, self._here = (self._here | self._ended) & asked - here, here
         return self._ended
+
+    def silence(self, server_id: str) -> float:
+        """Return for how much of a lease a server that `ended` was asked of must be silent to be dead."""
+        return SILENCE_HERE if server_id in self._here else SILENCE
 
     def misses_one(self) -> bool:
         """Tell whether a server has ended that `ended` found on this machine; from whatever thread."""

@@ -14,6 +14,9 @@ from typing import Generic, Protocol, TypeVar
 # 6/10; what is left is for the calls, and for a look that comes late. A server that lives may be late by three beats.
 BEATS = 10
 SILENCE = 4 / 10
+# Where its process is known to live, it is suspended, or slow with its whole machine and no more dead than we are: what
+# is waited for then is all that leaves the lease two tenths.
+SILENCE_HERE = 7 / 10
 WAKING_BEATS = 2  # who slept with us has so many to be heard
 
 # RFC 6455: no closing frame was seen, which is all that a reaper can say of a dead server's connections.

@@ -174,7 +174,8 @@ class Rows:
         others = list(Server.objects.exclude(server_id=self._server_id).values_list("server_id", "lease_until"))
         ended = self._neighbours.ended(server_id for server_id, _ in others)
         for server_id, lease_until, silent_for in self._watch.look(others, now):
-            if min(silent_for, unbroken) < silence and server_id not in ended:
+            needed = self._lease.total_seconds() * self._neighbours.silence(server_id)
+            if min(silent_for, unbroken) < needed and server_id not in ended:
                 continue
             with transaction.atomic():
                 claimed, _ = Server.objects.filter(server_id=server_id, lease_until=lease_until).delete()

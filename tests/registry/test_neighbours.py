@@ -190,6 +190,21 @@ def test_the_items_of_a_server_that_ended_here_are_removed_and_looked_for_twice_
         mirror.close()
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("store", [Rows, Mirror])
+def test_who_is_silent_and_whose_process_lives_is_given_longer(
+    live: Live, dynamodb: Tables, store: type[Rows | Mirror]
+) -> None:
+    """A machine that is busy makes its servers late together; one that is suspended is still buried in its lease."""
+    live(name := server_id())
+    late, elsewhere, reaper = (store(each, 10.0) for each in (name, server_id(), server_id()))
+    late.renew()
+    elsewhere.renew()
+    assert [reaper.reap(now, ANSWERING) for now in (0.0, 3.9, 4.1, 6.9, 7.1)] == [0, 0, 1, 0, 1]
+    for each in (late, elsewhere, reaper):
+        each.close()
+
+
 def test_of_many_reapers_of_a_machine_one_buries_a_server_that_ended(live: Live, dynamodb: Tables, join: Join) -> None:
     """Each knows it from the kernel, and none waits for the silence that a claim begins anew."""
     process = live(name := server_id())
