@@ -12,7 +12,7 @@ from django.conf import settings
 from notifications.registry import tables
 from notifications.registry.keeper import Keeper, Store
 from notifications.registry.mirror import Mirror
-from notifications.registry.neighbours import Presence
+from notifications.registry.neighbours import Presence, look_seconds
 from notifications.registry.records import RESTARTING, ConnectionRecord, Life, Source
 from notifications.registry.rows import Rows
 
@@ -40,6 +40,7 @@ class Registry:
             stores = (Rows(server_id, lease, self._sources), Mirror(server_id, lease))
         self._keepers = [Keeper(store, self._live, lease) for store in stores]
         self._presence = Presence(server_id)
+        self._look_seconds = look_seconds(lease)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -57,6 +58,7 @@ class Registry:
         self._presence.hold()
         await asyncio.to_thread(tables.prepare)
         self._tasks = [asyncio.create_task(keeper.run(), name="hermes-registry") for keeper in self._keepers]
+        self._tasks.append(asyncio.create_task(self._look_around(), name="hermes-neighbours"))
 
     def opened(self, record: ConnectionRecord, source: Source | None = None) -> None:
         """Note that a connection joined. Never blocks, never raises.
@@ -108,3 +110,10 @@ class Registry:
             for keeper in self._keepers:
                 keeper.close()
             self._presence.give_up()
+
+    async def _look_around(self) -> None:
+        """Ask again and again whether a server of this machine has ended, until cancelled."""
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            for keeper in self._keepers:
+                keeper.look_around()

@@ -37,7 +37,10 @@ R = TypeVar("R")
 
 
 class Store(Protocol):
-    """Where connections are written: rows (SQL) or mirror (DynamoDB). Its methods block and may raise anything."""
+    """Where connections are written: rows (SQL) or mirror (DynamoDB). Its methods block and may raise anything.
+
+    All but `is_bereaved`, which the event loop asks.
+    """
 
     @property
     def name(self) -> str:
@@ -54,6 +57,9 @@ class Store(Protocol):
 
     def reap(self, now: float, unbroken: float) -> int:
         """Bury servers that have fallen silent, by the clock of `Listening`; return how many."""
+
+    def is_bereaved(self) -> bool:
+        """Whether a server of this machine has ended that the last `reap` found there; waits for nobody."""
 
     def prune(self) -> bool:
         """Remove a slice of what is too old; return whether there is more."""
@@ -84,10 +90,12 @@ class Keeper:
         self._pending = Pending(settings.HERMES_CLOSED_PENDING)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"hermes-registry-{store.name}")
         self._wake = asyncio.Event()
+        self._bereaved = asyncio.Event()
         self._renew_at = self._reconcile_at = 0.0
         # Not at once and not in step: many processes start together.
         self._prune_at = time.monotonic() + random.uniform(1, PRUNE_SECONDS)  # noqa: S311  not for secrets
         self._listening = Listening(lease_seconds)
+        self._waited = 0.0
         self._is_new = True  # nobody can have taken us for dead
         self._doubtful_until = float("-inf")
         self._logged_at = float("-inf")
@@ -109,6 +117,12 @@ class Keeper:
         self._pending.add(life)
         self._wake.set()
 
+    def look_around(self) -> None:
+        """Have the dead of this machine buried at once, if there are any. Never blocks, never raises."""
+        if self._store.is_bereaved():
+            self._bereaved.set()
+            self._wake.set()
+
     async def run(self) -> None:
         """Take turns until cancelled."""
         attempt, cap = 0, min(RETRY_CAP_SECONDS, self._lease / BEATS)
@@ -125,7 +139,8 @@ class Keeper:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._idle_seconds()):
                         await self._wake.wait()
-                    await asyncio.sleep(FLUSH_SECONDS)
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await self._bereaved.wait()
 
     async def turn(self) -> bool:
         """Do what is due: heartbeat and reaping, one batch of writes, reconciling, pruning.
@@ -136,7 +151,7 @@ class Keeper:
         Raises:
             Exception: whatever the store raises; what was to be written is kept.
         """
-        if time.monotonic() >= self._renew_at:
+        if time.monotonic() >= self._renew_at or self._bereaved.is_set():
             await self._beat()
         self._wake.clear()
         await self._flush()
@@ -144,7 +159,7 @@ class Keeper:
             await self._reconcile()
         if time.monotonic() >= self._prune_at and not await self._call(self._store.prune):
             self._prune_at = time.monotonic() + PRUNE_SECONDS
-        return len(self._pending) > 0 or time.monotonic() >= self._prune_at
+        return len(self._pending) > 0 or self._bereaved.is_set() or time.monotonic() >= self._prune_at
 
     async def finish(self) -> None:
         """Write everything, then give the lease back; the caller sets the deadline. `run` must have ended.
@@ -170,10 +185,13 @@ class Keeper:
         self._thread.shutdown(wait=False)
 
     async def _beat(self) -> None:
+        begun = time.monotonic()
+        self._bereaved.clear()
         kept = await self._call(self._store.renew)
         now = time.monotonic()
-        self._listening.look(now)
-        self._renew_at = now + self._lease / BEATS
+        self._listening.look(now, self._waited)
+        self._waited = 0.0
+        self._renew_at = self._next_beat(begun)
         is_new, self._is_new = self._is_new, False
         if not kept and not is_new:
             # Who took us for dead may still be at it: what is looked at now may be gone a moment later.
@@ -184,6 +202,13 @@ class Keeper:
         if buried:
             REAPED.labels(self._store.name).inc(buried)
             logger.info("%s: closed what %d dead server(s) had left open", self._store.name, buried)
+
+    def _next_beat(self, begun: float) -> float:
+        """Return when the next beat is due: by a schedule, for what each call takes would be added to every beat."""
+        if begun < self._renew_at:  # this one came before its time
+            return self._renew_at
+        due = self._renew_at + self._lease / BEATS
+        return due if due > begun else begun + self._lease / BEATS
 
     async def _flush(self) -> None:
         begun = time.monotonic()
@@ -212,7 +237,14 @@ class Keeper:
         self._reconcile_at = time.monotonic() + RECONCILE_SECONDS
 
     async def _call(self, work: Callable[..., R], *args: object) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._timed, work, *args)
+
+    def _timed(self, work: Callable[..., R], *args: object) -> R:
+        begun = time.monotonic()
+        try:
+            return work(*args)
+        finally:
+            self._waited += max(0.0, time.monotonic() - begun - self._lease / BEATS)
 
     def _failed(self, error: Exception) -> None:
         FAILURES.labels(self._store.name).inc()
@@ -220,6 +252,7 @@ class Keeper:
         DROPPED.labels(self._store.name).inc(self._pending.dropped - self._dropped)
         self._dropped = self._pending.dropped
         if not isinstance(error, NotWritten):
+            self._listening.failed()
             # What was written before the outage may not have arrived.
             self._reconcile_at = 0.0
         if time.monotonic() - self._logged_at >= LOG_SECONDS:

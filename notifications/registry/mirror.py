@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, tables
 from notifications.registry.neighbours import Neighbours
-from notifications.registry.records import ABNORMAL, SILENCE, ConnectionRecord, Life, Watch
+from notifications.registry.records import ABNORMAL, ConnectionRecord, Life, Watch
 from notifications.registry.tables import probe, provision, refused
 
 __all__ = ["Mirror", "probe", "provision", "refused"]
@@ -24,7 +23,11 @@ __all__ = ["Mirror", "probe", "provision", "refused"]
 # A batch takes DynamoDB some 10 ms; four at a time keep up with thousands of joins a second.
 WRITERS = 4
 
-BURIED = 1_000  # dead servers that are looked at once more
+# Of a server that ended on this machine every reaper knows at once. By its first words a beat is told from a claim.
+CLAIM = "claimed-"
+BURIED = 1_000  # dead servers that are looked for again
+# What a server had sent to a store before it died may arrive after its death.
+IN_FLIGHT_SECONDS = 1.0
 
 Request = tuple[str, dict[str, Any]]
 T = TypeVar("T")
@@ -51,14 +54,23 @@ class Mirror:
         self._beats: dict[str, str] = {}
         self._watch: Watch[tuple[str, str], str] = Watch()
         self._neighbours = Neighbours()
-        # When, in monotonic seconds, to look again at what the dead may have left, by audit table and server.
-        self._once_more: deque[tuple[float, str, str]] = deque(maxlen=BURIED)
+        # When, in monotonic seconds, to look again for what the dead may have left, by audit table and server.
+        self._again: dict[tuple[str, str], list[float]] = {}
         self._reconciled_at = datetime.now(UTC)
         self._writers = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="hermes-mirror")
 
     def write(self, lives: Sequence[Life]) -> Sequence[Life]:
-        """Put an open life's item; delete a closed one's and put its audit. Return the lives not written whole."""
-        return self._write((life, self._server_id) for life in lives)
+        """Put an open life's item; put a closed one's audit, then delete its item. Return the lives not written whole.
+
+        One batch with both may be processed by half: a server that dies then leaves a connection that has gone from
+        both tables.
+        """
+        now = datetime.now(UTC)
+        puts = [(life, self._put(life, now)) for life in lives]
+        unwritten = self._batched(puts)
+        closed = [life for life in lives if life.closed_at is not None and life.record.connection_id not in unwritten]
+        unwritten |= self._batched([(life, self._delete(life)) for life in closed])
+        return [life for life in lives if life.record.connection_id in unwritten]
 
     def renew(self) -> bool:
         """Change this server's beat in every audit table; make the lease where there is none.
@@ -93,9 +105,10 @@ class Mirror:
     def reap(self, now: float, unbroken: float) -> int:
         """Delete the items of servers that have fallen silent, or ended on this machine; any process may, one does.
 
-        They are audited. Who is known to have ended cannot have come back, and is looked at once more a lease later:
-        what it had sent, or the index, may have been late. The claim is a conditional change of the dead server's beat:
-        a process that dies in the middle leaves a lease that falls silent again.
+        They are audited. Who has not come back by then is looked for again a second later, for what it had sent, and a
+        lease later, for what the index had not shown. The claim is a conditional change of the dead server's beat:
+        nobody else takes a claim for the beat of a server that has ended, and a process that dies in the middle leaves
+        one that falls silent again.
 
         Args:
             now: seconds, by the clock of `Listening`.
@@ -105,25 +118,29 @@ class Mirror:
         Returns:
             How many leases were removed.
         """
-        buried, silence = 0, self._lease * SILENCE
+        buried, own_claim = 0, f"{CLAIM}{self._server_id}-"
         leases = [((table, server), beat) for table in self._audit_tables() for server, beat in tables.leases(table)]
         ended = self._neighbours.ended({server_id for (_, server_id), _ in leases} - {self._server_id})
         for (table, server_id), beat, silent_for in list(self._watch.look(leases, now)):
-            if server_id == self._server_id or (min(silent_for, unbroken) < silence and server_id not in ended):
+            is_free = not beat.startswith(CLAIM) or beat.startswith(own_claim)
+            has_ended = server_id in ended and is_free
+            is_silent = min(silent_for, unbroken) >= self._lease * self._neighbours.silence(server_id)
+            if server_id == self._server_id or not (is_silent or has_ended):
                 continue
-            mine = uuid.uuid4().hex
+            mine = f"{own_claim}{uuid.uuid4().hex}"
             if tables.change_beat(table, server_id, beat, mine):
                 # If what follows fails, the next turn goes on where this one ended.
                 self._watch.replace((table, server_id), mine)
                 self._bury_all(table, server_id)
                 tables.remove_lease(table, server_id, mine)
-                if server_id in ended:
-                    self._once_more.append((time.monotonic() + self._lease, table, server_id))
+                self._bury_again(table, server_id)
                 buried += 1
-        while self._once_more and self._once_more[0][0] <= time.monotonic():
-            self._bury_all(*self._once_more[0][1:])
-            self._once_more.popleft()
+        self._look_again({key for key, _ in leases})
         return buried
+
+    def is_bereaved(self) -> bool:
+        """Tell whether a server of this machine has ended that the last look found there; waits for nobody."""
+        return self._neighbours.misses_one()
 
     def prune(self) -> bool:
         """Nothing to do: TTL removes audit items after ``HERMES_AUDIT_DAYS``."""
@@ -145,27 +162,42 @@ class Mirror:
         stages = (stage for stage in self._stages.values() if audit_table in (None, stage.audit_table))
         return list(dict.fromkeys(stage.connections_table for stage in stages))
 
-    def _write(self, lives: Iterable[tuple[Life, str]]) -> Sequence[Life]:
-        now = datetime.now(UTC)
-        batches: list[tuple[list[Life], list[Request]]] = []
-        for life, server_id in lives:
-            requests = self._requests(life, server_id, now)
-            if not batches or len(batches[-1][1]) + len(requests) > tables.WRITES:
-                batches.append(([], []))
-            batches[-1][0].append(life)
-            batches[-1][1].extend(requests)
-        written = self._writers.map(tables.batch_write, [requests for _, requests in batches])
-        return [life for (batch, _), done in zip(batches, written, strict=True) if not done for life in batch]
-
-    def _requests(self, life: Life, server_id: str, now: datetime) -> list[Request]:
+    def _put(self, life: Life, now: datetime) -> Request:
         stage, record = self._stages[life.record.stage], life.record
         if life.closed_at is None:
-            return [(stage.connections_table, {"PutRequest": {"Item": items.connection_item(record, server_id, now)}})]
-        audit = items.audit_item(life, life.closed_at, server_id, self._kept)
-        return [
-            (stage.audit_table, {"PutRequest": {"Item": audit}}),
-            (stage.connections_table, {"DeleteRequest": {"Key": items.connection_key(record.connection_id)}}),
-        ]
+            return stage.connections_table, {
+                "PutRequest": {"Item": items.connection_item(record, self._server_id, now)}
+            }
+        audit = items.audit_item(life, life.closed_at, self._server_id, self._kept)
+        return stage.audit_table, {"PutRequest": {"Item": audit}}
+
+    def _delete(self, life: Life) -> Request:
+        key = items.connection_key(life.record.connection_id)
+        return self._stages[life.record.stage].connections_table, {"DeleteRequest": {"Key": key}}
+
+    def _batched(self, asked: Sequence[tuple[Life, Request]]) -> set[str]:
+        """Write one request for each life; return the connections of the batches that were not taken whole."""
+        batches = list(_chunks(asked, tables.WRITES))
+        taken = self._writers.map(tables.batch_write, [[request for _, request in batch] for batch in batches])
+        lost = (batch for batch, done in zip(batches, taken, strict=True) if not done)
+        return {life.record.connection_id for batch in lost for life, _ in batch}
+
+    def _bury_again(self, audit_table: str, server_id: str) -> None:
+        now = time.monotonic()
+        self._again[audit_table, server_id] = sorted((now + IN_FLIGHT_SECONDS, now + self._lease))
+        if len(self._again) > BURIED:
+            del self._again[next(iter(self._again))]
+
+    def _look_again(self, there: Collection[tuple[str, str]]) -> None:
+        now = time.monotonic()
+        for (table, server_id), moments in list(self._again.items()):
+            if moments[0] > now:
+                continue
+            if (table, server_id) not in there:  # else it came back, and has what it holds
+                self._bury_all(table, server_id)
+            self._again[table, server_id] = [each for each in moments if each > now]
+            if not self._again[table, server_id]:
+                del self._again[table, server_id]
 
     def _bury_all(self, audit_table: str, server_id: str) -> None:
         for connections in self._connections_tables(audit_table):
@@ -176,8 +208,15 @@ class Mirror:
         now = datetime.now(UTC)
         for chunk in _chunks(sorted(ids), tables.READS):
             open_items = [item for item in tables.batch_get(table, chunk) if item["server_id"]["S"] == server_id]
-            if self._write((Life(items.record_of(item), now, ABNORMAL), server_id) for item in open_items):
+            lives = [Life(items.record_of(item), now, ABNORMAL) for item in open_items]
+            # As in `write`; and who died between the two has said how the connection ended, which stands.
+            list(self._writers.map(lambda life: self._put_end(life, now, server_id), lives))
+            if self._batched([(life, self._delete(life)) for life in lives]):
                 raise StoreUnavailable("DynamoDB: throttled")
+
+    def _put_end(self, life: Life, now: datetime, server_id: str) -> None:
+        audit = items.audit_item(life, now, server_id, self._kept)
+        tables.put_end(self._stages[life.record.stage].audit_table, audit)
 
 
 def _chunks(sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,4 +1,4 @@
-"""Neighbours: which servers of this machine have ended, as the kernel knows it. Used by connections, rows and mirror.
+"""Neighbours: which servers of this machine have ended, as the kernel knows it. Used by connections, rows, mirror.
 
 A server holds a name that ends with its process, however it ends. Another one on this machine that has found the name
 there, and finds it no more, knows that the server is dead, and need not wait until its silence proves it. Names of
@@ -11,13 +11,15 @@ import errno
 import logging
 import socket
 import sys
-import time
 from collections.abc import Iterable
+
+from notifications.registry.records import SILENCE, SILENCE_HERE
 
 logger = logging.getLogger(__name__)
 
-# What a server had sent to a store before it died may arrive after its death.
-IN_FLIGHT_SECONDS = 1.0
+# The kernel is asked so many times in a lease, three times as often as the stores: it costs some microseconds.
+LOOKS = 30
+LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.05, 1.0
 
 
 class Presence:
@@ -56,20 +58,35 @@ class Neighbours:
     """What one thread knows of the servers of this machine. It asks the kernel, and waits for nobody."""
 
     def __init__(self) -> None:
-        self._here: set[str] = set()
-        self._gone_since: dict[str, float] = {}
+        self._here: frozenset[str] = frozenset()
+        self._ended: frozenset[str] = frozenset()
 
-    def ended(self, server_ids: Iterable[str]) -> set[str]:
-        """Return those of some servers that have lived on this machine and have been dead for a moment.
+    def ended(self, server_ids: Iterable[str]) -> frozenset[str]:
+        """Return those of some servers that have lived on this machine and are dead.
 
         Args:
             server_ids: all that anything is asked of; whoever is not among them is forgotten.
         """
-        asked, now = set(server_ids), time.monotonic()
-        here = {each for each in asked if _is_here(each)}
-        gone = (self._here | self._gone_since.keys()) & asked - here
-        self._here, self._gone_since = here, {each: self._gone_since.get(each, now) for each in gone}
-        return {each for each, since in self._gone_since.items() if now - since >= IN_FLIGHT_SECONDS}
+        asked = frozenset(server_ids)
+        here = frozenset(each for each in asked if _is_here(each))
+        self._ended, self._here = (self._here | self._ended) & asked - here, here
+        return self._ended
+
+    def silence(self, server_id: str) -> float:
+        """Return for how much of a lease a server that `ended` was asked of must be silent to be dead."""
+        return SILENCE_HERE if server_id in self._here else SILENCE
+
+    def misses_one(self) -> bool:
+        """Tell whether a server has ended that `ended` found on this machine; from whatever thread."""
+        try:
+            return not all(_is_here(each) for each in self._here)
+        except OSError:  # there is no socket left to ask with; `ended` says so where it is noticed
+            return False
+
+
+def look_seconds(lease_seconds: float) -> float:
+    """Return how long to wait between two looks at who has ended, in seconds."""
+    return min(MOST_LOOK_SECONDS, max(LEAST_LOOK_SECONDS, lease_seconds / LOOKS))
 
 
 def _is_here(server_id: str) -> bool:

@@ -14,7 +14,10 @@ from typing import Generic, Protocol, TypeVar
 # 6/10; what is left is for the calls, and for a look that comes late. A server that lives may be late by three beats.
 BEATS = 10
 SILENCE = 4 / 10
-LATE_BEATS = 2  # a look is late from here on
+# Where its process is known to live, it is suspended, or slow with its whole machine and no more dead than we are: what
+# is waited for then is all that leaves the lease two tenths.
+SILENCE_HERE = 7 / 10
+WAKING_BEATS = 2  # who slept with us has so many to be heard
 
 # RFC 6455: no closing frame was seen, which is all that a reaper can say of a dead server's connections.
 ABNORMAL = 1006
@@ -159,19 +162,24 @@ class Watch(Generic[K, V]):
 
 
 class Listening:
-    """A clock for the silence of others: it runs while this process looks on, and the store answers.
+    """A clock for the silence of others: it runs while they could be heard.
 
-    Otherwise nobody could be heard, so what passed proves nothing. A look that comes late, as on a busy host, counts
-    for one that does not; after a break as long as the silence of the dead, all silence counts anew.
+    A lease is state in a store: who looks late, as on a busy host, or after having been suspended, still sees the
+    newest beat of each server, so all of the time since its last look counts. It does not where the store was in the
+    way: of a call that it answered late only a beat counts, since others' beats were held up as long; of the time
+    around a failed call no more than one beat, and after such a break that is as long as the silence of the dead, all
+    silence counts anew. Whoever slept as long may have slept with others, whose host was suspended: they have two beats
+    to be heard.
 
     Args:
         lease_seconds: of the servers, in seconds.
     """
 
     def __init__(self, lease_seconds: float) -> None:
-        self._lease = lease_seconds
+        self._beat, self._silence = lease_seconds / BEATS, lease_seconds * SILENCE
         self._looked_at = float("-inf")
         self._unbroken_since = 0.0
+        self._has_failed = False
         self.seconds = 0.0
 
     @property
@@ -179,17 +187,25 @@ class Listening:
         """For how many of its seconds there has been no break."""
         return self.seconds - self._unbroken_since
 
-    def look(self, now: float) -> None:
+    def failed(self) -> None:
+        """Note that a call failed since the last look."""
+        self._has_failed = True
+
+    def look(self, now: float, waited: float = 0.0) -> None:
         """Count the time since the last look.
 
         Args:
             now: monotonic seconds.
+            waited: for how many of them the store kept us waiting beyond the usual.
         """
         passed, self._looked_at = now - self._looked_at, now
-        if passed > self._lease * SILENCE:
+        has_failed, self._has_failed = self._has_failed, False
+        if passed == float("inf") or (passed if has_failed else waited) > self._silence:
             self._unbroken_since = self.seconds
-        else:
-            self.seconds += passed if passed <= LATE_BEATS * self._lease / BEATS else self._lease / BEATS
+            return
+        self.seconds += min(passed, self._beat) if has_failed else max(0.0, passed - waited)
+        if passed > self._silence:
+            self._unbroken_since = max(self._unbroken_since, self.seconds - self._silence + WAKING_BEATS * self._beat)
 
 
 def full_jitter(attempt: int, *, base: float, cap: float) -> float:

@@ -31,19 +31,22 @@ R = TypeVar("R")
 
 
 def _in_database(work: Callable[Concatenate[Rows, P], R]) -> Callable[Concatenate[Rows, P], R]:
-    """Run with a database connection that is known to be good, as Django does for requests."""
+    """Run on this thread's database connection, which is kept, for as long as ``CONN_MAX_AGE`` says if it says so.
+
+    Without that Django would make a new one for each call; and SQLite, when the last one is closed, writes its whole
+    log back and waits for the disk.
+    """
 
     @functools.wraps(work)
     def run(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        close_old_connections()
+        if connection.settings_dict["CONN_MAX_AGE"] != 0:
+            close_old_connections()  # looks at its health, too, if `CONN_HEALTH_CHECKS` says so
         try:
-            result = work(self, *args, **kwargs)
+            return work(self, *args, **kwargs)
         except BaseException:
-            # What failed may have broken the connection in a way that Django does not see; a new one costs little.
+            # What failed may have broken the connection, as the end of a database does; the next call makes a new one.
             connection.close()
             raise
-        close_old_connections()
-        return result
 
     return run
 
@@ -171,7 +174,8 @@ class Rows:
         others = list(Server.objects.exclude(server_id=self._server_id).values_list("server_id", "lease_until"))
         ended = self._neighbours.ended(server_id for server_id, _ in others)
         for server_id, lease_until, silent_for in self._watch.look(others, now):
-            if min(silent_for, unbroken) < silence and server_id not in ended:
+            needed = self._lease.total_seconds() * self._neighbours.silence(server_id)
+            if min(silent_for, unbroken) < needed and server_id not in ended:
                 continue
             with transaction.atomic():
                 claimed, _ = Server.objects.filter(server_id=server_id, lease_until=lease_until).delete()
@@ -186,6 +190,10 @@ class Rows:
         orphans = Connection.objects.filter(closed_at=None).exclude(server_id__in=Server.objects.values("server_id"))
         orphans.update(closed_at=Now(), close_code=ABNORMAL)
         return buried
+
+    def is_bereaved(self) -> bool:
+        """Tell whether a server of this machine has ended that the last look found there; waits for nobody."""
+        return self._neighbours.misses_one()
 
     @_in_database
     def prune(self) -> bool:

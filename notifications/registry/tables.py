@@ -16,7 +16,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items
-from notifications.registry.records import full_jitter
+from notifications.registry.records import ABNORMAL, full_jitter
 from notifications.shape import Table
 from notifications.wire import Wire, connect
 
@@ -192,6 +192,18 @@ def batch_write(requests: Sequence[tuple[str, dict[str, Any]]]) -> bool:
     return False
 
 
+def put_end(table: str, audit: items.Key) -> None:
+    """Put the audit item of a connection whose server is dead, unless the server has said how it ended."""
+    with contextlib.suppress(_client().exceptions.ConditionalCheckFailedException):
+        _ask(
+            "PutItem",
+            TableName=table,
+            Item=audit,
+            ConditionExpression="attribute_not_exists(opened) OR code = :abnormal",
+            ExpressionAttributeValues={":abnormal": {"N": str(ABNORMAL)}},
+        )
+
+
 def batch_get(table: str, ids: Sequence[str]) -> Iterator[items.Item]:
     """Read at most 100 connections' items, consistently.
 
@@ -241,7 +253,14 @@ def put_lease(table: str, server_id: str, beat: str) -> None:
 
 
 def change_beat(table: str, server_id: str, seen: str, beat: str) -> bool:
-    """Change a lease's beat if it is the one seen; return whether it was."""
+    """Change a lease's beat if it is the one seen; return whether it was.
+
+    Args:
+        table: the audit table.
+        server_id: whose lease.
+        seen: the beat that it must have.
+        beat: its new one, which nobody else makes.
+    """
     try:
         _client().put_item(
             TableName=table,
@@ -250,7 +269,9 @@ def change_beat(table: str, server_id: str, seen: str, beat: str) -> bool:
             ExpressionAttributeValues={":seen": {"S": seen}},
         )
     except _client().exceptions.ConditionalCheckFailedException:
-        return False
+        # The answer to a first try may have been lost, after which the second one finds what the first one did.
+        found = _ask("GetItem", TableName=table, Key=items.lease_key(server_id), ConsistentRead=True).get("Item")
+        return found is not None and found["beat"]["S"] == beat
     return True
 
 

@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 from hermes_site.engines import HOST
 from tests.faults.recorder import Recorder
@@ -39,6 +39,7 @@ _THROTTLED = {"sqs": "com.amazonaws.sqs#RequestThrottled", "dynamodb": "Provisio
 _BATCHES = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
 
 Answer = tuple[int, Any]
+T = TypeVar("T")
 
 
 class AwsChaos:
@@ -54,6 +55,8 @@ class AwsChaos:
         self.modes: dict[str, set[str]] = {"sqs": set(), "dynamodb": set()}
         # How many calls each mode has disturbed: a fault that disturbed nothing is not counted.
         self.bites: Counter[tuple[str, str]] = Counter()
+        # The connections that DynamoDB ever took, whoever was told: each must be audited once it has ended.
+        self.booked: set[str] = set()
         self._recorder, self._rng = recorder, rng
         self._lock = threading.Lock()
         self._mid_of: dict[str, str] = {}
@@ -123,21 +126,20 @@ class AwsChaos:
         if self._springs(action, None):
             return None
         kept: dict[str, Any] = {}
-        if "half_failing" in modes and (kept := _keep_half(action, request)):
+        if "half_failing" in modes and (kept := _keep_half(action, request, self._rng)):
             self._bite(service, "half_failing")
         if "expired_receipts" in modes and action == "DeleteMessageBatch" and self._rng.random() < 0.5:
             self._bite(service, "expired_receipts")
             failed = _failed(request.get("Entries", []), "ReceiptHandleIsInvalid") + kept.get("Failed", [])
             return 200, {"Successful": [], "Failed": failed}
-        if kept and not request.get("Entries", request.get("RequestItems")):
-            status, answer = 200, {}
-        else:
-            status, raw = handler.forward(json.dumps(request).encode())
-            answer = json.loads(raw or b"{}")
+        status, raw = handler.forward(json.dumps(request).encode())
+        answer = json.loads(raw or b"{}")
         if status == 200 and service == "sqs":
             self._observe(action, request, answer)
             if self._springs(action, answer):
                 return None
+        if status == 200 and action == "BatchWriteItem":
+            self._book(request, answer)
         for silent, chance in (("unreachable", 1.0), ("lost_replies", 0.4)):  # it happened, and nobody is told
             if silent in self.modes[service] and self._rng.random() < chance and self._bite(service, silent):
                 return None
@@ -167,6 +169,15 @@ class AwsChaos:
         ):
             self._recorder.write("dead", n=mark[1])
 
+    def _book(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
+        for table, writes in request["RequestItems"].items():
+            left = answer.get("UnprocessedItems", {}).get(table, ())
+            for item in (
+                write["PutRequest"]["Item"] for write in writes if "PutRequest" in write and write not in left
+            ):
+                if "connected_at" in item:  # a connection's, and not an audit's
+                    self.booked.add(item["connection_id"]["S"])
+
     def _disturb(self, modes: frozenset[str], answer: dict[str, Any]) -> None:
         """Deliver again what was delivered lately, or in another order."""
         messages = list(answer.get("Messages", ()))
@@ -193,25 +204,40 @@ def _failed(entries: list[dict[str, Any]], code: str) -> list[dict[str, Any]]:
     return [{"Id": entry["Id"], "Code": code, "Message": code, "SenderFault": False} for entry in entries]
 
 
-def _keep_half(action: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Take half of a batch out of its request; return what to add to the answer for it."""
+def _keep_half(action: str, request: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Take a random half of a batch out of its request; return what to add to the answer for it.
+
+    Random, for what always goes together (a put and a deletion) would never be torn apart. One is left at least, as
+    DynamoDB does, which otherwise refuses the whole batch.
+    """
     if action in _BATCHES:
         entries = request["Entries"]
-        request["Entries"], kept = entries[::2], entries[1::2]
+        request["Entries"], kept = _torn(entries, rng)
         return {"Failed": _failed(kept, "InternalError")} if kept else {}
-    if action in ("BatchWriteItem", "BatchGetItem"):
-        unprocessed: dict[str, Any] = {}
-        for table, items in list(request["RequestItems"].items()):
-            if action == "BatchWriteItem":
-                request["RequestItems"][table], rest = items[::2], items[1::2]
-                if rest:
-                    unprocessed[table] = rest
-            elif len(items["Keys"]) > 1:
-                unprocessed[table] = {**items, "Keys": items["Keys"][1::2]}
-                request["RequestItems"][table] = {**items, "Keys": items["Keys"][::2]}
-        name = "UnprocessedItems" if action == "BatchWriteItem" else "UnprocessedKeys"
-        return {name: unprocessed} if unprocessed else {}
+    if action == "BatchWriteItem":
+        pairs = [(table, write) for table, writes in request["RequestItems"].items() for write in writes]
+        taken, left = _torn(pairs, rng)
+        request["RequestItems"] = _by_table(taken)
+        return {"UnprocessedItems": _by_table(left)} if left else {}
+    if action == "BatchGetItem":
+        asked = request["RequestItems"]
+        taken, left = _torn([(table, key) for table, keys in asked.items() for key in keys["Keys"]], rng)
+        request["RequestItems"] = {table: {**asked[table], "Keys": keys} for table, keys in _by_table(taken).items()}
+        unread = {table: {**asked[table], "Keys": keys} for table, keys in _by_table(left).items()}
+        return {"UnprocessedKeys": unread} if unread else {}
     return {}
+
+
+def _torn(whole: list[T], rng: random.Random) -> tuple[list[T], list[T]]:
+    out = set(rng.sample(range(len(whole)), len(whole) // 2))
+    return [each for at, each in enumerate(whole) if at not in out], [whole[at] for at in sorted(out)]
+
+
+def _by_table(pairs: list[tuple[str, Any]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for table, each in pairs:
+        found.setdefault(table, []).append(each)
+    return found
 
 
 class _Handler(BaseHTTPRequestHandler):

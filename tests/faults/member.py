@@ -73,6 +73,8 @@ class Member:
         self.connection_id = ""
         self.is_open = False
         self.greeted_at = self.closed_at = 0.0  # monotonic seconds
+        # Every connection in which it was greeted: which server it had chosen, and when, in monotonic seconds.
+        self.greetings: dict[str, tuple[str, float]] = {}
         self._ids: dict[str, None] = {}
         self.token, self._port, self._recorder, self._rng = token, port, recorder, rng
         self._addresses = addresses or {}
@@ -83,6 +85,7 @@ class Member:
         self._stall_until = self._slow_until = self._away_until = 0.0
         self._retry_at = 0.0
         self._sent = 0
+        self._server = ""
 
     @property
     def key(self) -> str:
@@ -190,6 +193,7 @@ class Member:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             async with asyncio.timeout(OPEN_SECONDS):
                 server, port = self._port()
+                self._server = server
                 await loop.sock_connect(raw, (self._addresses.get(server, HOST), port))
             query = urllib.parse.urlencode(dict(zip(("epoch", "seq", "id"), self.position or (), strict=False)))
             where = {"stage": self.stage, "room": self.room, "user": self.user, "position": self.position}
@@ -263,5 +267,6 @@ class Member:
             self.connection_id = data["connection_id"]
             self.is_open = True
             self.greeted_at = time.monotonic()
+            self.greetings[self.connection_id] = (self._server, self.greeted_at)
             return float(data["ping_s"])
         return 0.0

@@ -19,7 +19,7 @@ from tests.faults.aws import MARK
 from tests.faults.holder import REVOKED, Holder
 from tests.faults.kinds import KINDS, SHIPPED_KINDS
 from tests.faults.kinds import lanes as all_lanes
-from tests.faults.ledger import Ledger, load
+from tests.faults.ledger import KILL, Ledger, load
 from tests.faults.member import Member
 from tests.faults.producer import Producer
 from tests.faults.recorder import Recorder, read
@@ -201,7 +201,7 @@ class Run:
             await self.world.kill_part(name)
             killed_at = time.monotonic()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.ledger.watch("a kill", killed_at))
+                group.create_task(self.ledger.watch(KILL, killed_at))
                 group.create_task(self.world.start_part(name))
         self.recorder.write("fault", kind=CALM_KILL, phase="end")
         self.faults[CALM_KILL] += 1

@@ -117,6 +117,7 @@ _WRONGS = {
     "dead": "rid of a dead server's connections",
     "missing": "every greeted member there",
     "left": "rid of vanished clients",
+    "unaudited": "an audit of each connection that ended",
 }
 
 

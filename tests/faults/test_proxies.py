@@ -20,7 +20,7 @@ from notifications.exceptions import QueueUnavailable
 from notifications.intake import sqs
 from notifications.intake.queue import Queue
 from tests.conftest import Aws
-from tests.faults.aws import AwsChaos
+from tests.faults.aws import AwsChaos, _keep_half
 from tests.faults.chaos import ChaosProxy, is_message, split_replies
 from tests.faults.checker import Event
 from tests.faults.recorder import Recorder, read
@@ -189,6 +189,25 @@ def test_half_of_a_batch_fails_and_the_rest_is_done(chaos: AwsChaos, recorder: R
     failed = queue.delete(messages)
     assert len(failed) == len(messages) // 2
     assert len(recorded(recorder, "acked")) == len(messages) - len(failed)
+
+
+def test_half_of_a_batch_of_dynamodbs_is_any_half_and_never_all_of_it() -> None:
+    rng, table = random.Random(3), "hermesConnections"
+    put, delete = {"PutRequest": {"Item": {}}}, {"DeleteRequest": {"Key": {}}}
+    left = set()
+    for _ in range(50):
+        request: dict[str, Any] = {"RequestItems": {"hermesAudit": [put], table: [delete]}}
+        kept = _keep_half("BatchWriteItem", request, rng)["UnprocessedItems"]
+        assert len(request["RequestItems"]) == len(kept) == 1
+        assert request["RequestItems"].keys() | kept.keys() == {"hermesAudit", table}
+        left |= kept.keys()
+    assert left == {"hermesAudit", table}
+    alone: dict[str, Any] = {"RequestItems": {table: [put]}}
+    assert _keep_half("BatchWriteItem", alone, rng) == {}
+    keys: dict[str, Any] = {"RequestItems": {table: {"Keys": [1, 2, 3], "ConsistentRead": True}}}
+    unread = _keep_half("BatchGetItem", keys, rng)["UnprocessedKeys"][table]
+    assert unread["ConsistentRead"]
+    assert sorted(unread["Keys"] + keys["RequestItems"][table]["Keys"]) == [1, 2, 3]
 
 
 def test_a_throttled_or_unreachable_service_fails(chaos: AwsChaos, queue: Queue) -> None:

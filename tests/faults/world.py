@@ -69,6 +69,7 @@ class World(Hermes):
         self.has_false_clocks = clocks is not None
         self._clocks = clocks
         self._log_began: dict[str, int] = {}
+        self._started: dict[str, float] = {}  # monotonic seconds
         self.tap: Tap
 
     async def open(self) -> None:
@@ -149,6 +150,7 @@ class World(Hermes):
         else:
             process = self.child(name, "serve", "--host", HOST, "--port", str(self.ports[name]), "--drain-seconds", "1")
         self._log_began[name] = process.log.stat().st_size if process.log.exists() else 0
+        self._started[name] = time.monotonic()
         await asyncio.to_thread(process.start)
         self.processes[name] = process
         self.expected_down.discard(name)
@@ -259,6 +261,14 @@ class World(Hermes):
     def live_items(self) -> dict[str, str]:
         """Return the connections that the connections table holds, each with its server."""
         return {item["connection_id"]["S"]: item["server_id"]["S"] for item in self.items()}
+
+    def audits(self) -> list[str]:
+        """Return the connection of each item of the audit table."""
+        return [item["connection_id"]["S"] for item in self.items("hermesAudit") if "connection_id" in item]
+
+    def has_lived_since(self, server: str, moment: float) -> bool:
+        """Return whether a server is still the process that it was at a moment, in monotonic seconds."""
+        return self._started.get(server, float("inf")) <= moment and self.processes[server].running
 
     def server_pids(self) -> set[int]:
         """Return the processes of the servers that live."""

@@ -37,7 +37,7 @@ async def start(dynamodb: Tables) -> AsyncIterator[Start]:
     registries: list[Registry] = []
 
     async def make(server_id: str, **options: Any) -> Registry:
-        registries.append(Registry(server_id, lease_seconds=LEASE, **options))
+        registries.append(Registry(server_id, **{"lease_seconds": LEASE, **options}))
         await registries[-1].start()
         return registries[-1]
 
@@ -124,6 +124,22 @@ async def test_a_killed_servers_connections_are_closed_by_another_within_its_lea
     assert await in_sql(close_code=1006) == {alice.connection_id, bob.connection_id}
     assert {dynamodb.audit[each.connection_id]["code"] for each in (alice, bob)} == {"1006"}
     assert dynamodb.leases == {"server#server-a"}
+
+
+async def test_a_server_that_ended_on_this_machine_is_buried_long_before_the_next_beat(
+    start: Start, dynamodb: Tables, join: Join
+) -> None:
+    """Its lease is long; the kernel knows it at once, and both stores are right when they have been asked."""
+    killed, other = await start("server-b", lease_seconds=60), await start("server-a", lease_seconds=60)
+    alice = join()
+    killed.opened(alice)
+    await agree(dynamodb, alice)
+    for keeper in other._keepers:  # as its next beat would
+        await keeper._call(keeper._store.reap, 0.0, 0.0)
+    abandon(killed)
+    begun = time.monotonic()
+    await agree(dynamodb)
+    assert time.monotonic() - begun < 4
 
 
 async def test_a_killed_servers_connections_are_closed_by_its_successor(

@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from notifications.registry import keeper as keeper_module
 from notifications.registry.keeper import DROPPED, FAILURES, OLDEST, REAPED, Keeper
 from notifications.registry.records import ConnectionRecord, Life, Pending
 from tests.registry.conftest import Join
@@ -28,6 +30,7 @@ class Scripted:
     during_reconcile: Callable[[], object] = lambda: None
     kept: bool = True
     heard: list[tuple[float, float]] = field(default_factory=list)
+    bereaved: bool = False
     prunes: list[bool] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -54,6 +57,9 @@ class Scripted:
         self._call("reap")
         self.heard.append((now, unbroken))
         return 1
+
+    def is_bereaved(self) -> bool:
+        return self.bereaved
 
     def prune(self) -> bool:
         self._call("prune")
@@ -103,6 +109,74 @@ async def test_the_lease_is_renewed_ten_times_in_its_length_and_not_at_every_tur
     assert time.monotonic() - begun >= 0.3
     assert turns > 4
     assert store.calls.count("reconcile") == 1
+
+
+async def test_who_learns_of_a_death_reaps_at_once_and_not_at_its_next_beat(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=600)
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: store.calls.count("reconcile") == 1)
+    keeper.look_around()
+    await asyncio.sleep(0.1)
+    assert store.calls.count("reap") == 1
+    store.bereaved = True
+    keeper.look_around()
+    store.bereaved = False
+    await eventually(lambda: store.calls.count("reap") == 2, 0.15)
+    await asyncio.sleep(0.3)
+    assert store.calls.count("reap") == 2
+    task.cancel()
+
+
+async def test_who_learns_of_a_death_while_it_is_busy_reaps_again(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=600)
+    store.bereaved = True
+    store.during_reconcile = keeper.look_around
+    assert await keeper.turn()
+    assert not await keeper.turn()
+    assert store.calls.count("reap") == 2
+
+
+async def test_a_death_cuts_the_wait_for_joins_that_come_together_short(
+    keep: Make, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "FLUSH_SECONDS", 60.0)
+    store = Scripted()
+    keeper = keep(store, lease=600)
+    task = asyncio.create_task(keeper.run())
+    await eventually(lambda: store.calls.count("reconcile") == 1)
+    keeper.add(Life(join()))
+    await asyncio.sleep(0.05)
+    store.bereaved = True
+    keeper.look_around()
+    await eventually(lambda: store.calls.count("reap") == 2)
+    task.cancel()
+
+
+async def test_the_time_that_calls_take_is_not_added_to_the_beats(keep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    store = Scripted()
+    keeper = keep(store, lease=10)  # a beat each second
+    beats: list[float] = []
+
+    def renew() -> bool:
+        nonlocal now
+        beats.append(now)
+        now += 0.4
+        return True
+
+    store.renew = renew  # type: ignore[method-assign]
+    monkeypatch.setattr(keeper_module, "time", SimpleNamespace(monotonic=lambda: now))
+    while len(beats) < 6:
+        await keeper.turn()
+        now += 0.05
+    assert beats[-1] - beats[0] == pytest.approx(5, abs=0.1)
+    now += 7.3  # a pause: what was missed is not caught up
+    while len(beats) < 8:
+        await keeper.turn()
+        now += 0.05
+    assert 0.9 <= beats[-1] - beats[-2] <= 1.1
 
 
 async def test_old_rows_are_pruned_slice_by_slice_and_then_not_for_an_hour(keep: Make) -> None:
@@ -165,6 +239,20 @@ async def test_the_store_counts_as_answering_from_the_end_of_an_outage(keep: Mak
     await eventually(lambda: len(store.heard) >= reaps + 2)
     assert min(unbroken for _, unbroken in store.heard[reaps:]) < 0.1
     task.cancel()
+
+
+async def test_a_late_look_counts_whole_unless_the_store_was_in_the_way(keep: Make) -> None:
+    store = Scripted()
+    keeper = keep(store, lease=1)
+    await keeper.turn()
+    await asyncio.sleep(0.35)
+    await keeper.turn()
+    assert store.heard[-1][0] >= 0.35
+    before = store.heard[-1][0]
+    store.renew = lambda: time.sleep(0.4) or True  # type: ignore[method-assign,func-returns-value]
+    keeper._renew_at = 0.0
+    await keeper.turn()
+    assert store.heard[-1][0] - before <= 0.25, "a beat, and what this test's own machine added"
 
 
 async def test_who_was_taken_for_dead_looks_again_until_its_burial_is_over(keep: Make) -> None:

@@ -14,7 +14,7 @@ from django.conf import settings
 from notifications.conf import Stage
 from notifications.exceptions import StoreUnavailable
 from notifications.registry import items, mirror, tables
-from notifications.registry.mirror import Mirror
+from notifications.registry.mirror import BURIED, IN_FLIGHT_SECONDS, Mirror
 from notifications.registry.records import ConnectionRecord, Life
 from tests.registry.conftest import Join, Tables
 
@@ -209,6 +209,69 @@ def test_what_stays_unprocessed_is_given_back(
     assert list(server.write(lives)) == lives
 
 
+def without(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    """Let DynamoDB process only what is for other tables than one, as where that one is throttled."""
+    ask = tables._ask
+
+    def throttled(operation: str, **arguments: Any) -> Any:
+        given: dict[str, list[Any]] = arguments.get("RequestItems", {})
+        if operation == "PutItem" and arguments["TableName"] == refused:
+            raise StoreUnavailable("throttled")
+        if operation != "BatchWriteItem" or refused not in given:
+            return ask(operation, **arguments)
+        if rest := {table: requests for table, requests in given.items() if table != refused}:
+            ask(operation, RequestItems=rest)
+        return {"UnprocessedItems": {refused: given[refused]}}
+
+    monkeypatch.setattr(tables, "_ask", throttled)
+
+
+def test_a_connection_whose_audit_was_not_taken_stays_until_it_is(
+    serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may die before it tries again: whoever buries it then finds what is to be audited."""
+    server, alice = serve("server-a"), join()
+    server.write([Life(alice)])
+    ended = end(alice, 4401)
+    with monkeypatch.context() as patch:
+        without(patch, "hermesAudit")
+        assert list(server.write([ended])) == [ended]
+    assert dynamodb.connections.keys() == {alice.connection_id}
+    assert list(server.write([ended])) == []
+    assert (dynamodb.connections, dynamodb.audit[alice.connection_id]["code"]) == ({}, "4401")
+
+
+def test_who_buries_a_server_that_died_between_an_audit_and_its_deletion_keeps_the_true_end(
+    serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, server, alice, bob = serve("server-b"), serve("server-a"), join(), join("bob")
+    dead.write([Life(alice), Life(bob)])
+    with monkeypatch.context() as patch:
+        without(patch, "hermesConnections")
+        assert len(list(dead.write([end(alice, 4403)]))) == 1
+    assert dynamodb.connections.keys() == {alice.connection_id, bob.connection_id}
+    assert server.reap(time.monotonic(), ANSWERING) == 1
+    assert dynamodb.connections == {}
+    assert {name: item["code"] for name, item in dynamodb.audit.items()} == {
+        alice.connection_id: "4403",
+        bob.connection_id: "1006",
+    }
+
+
+def test_what_is_buried_stays_until_it_is_audited(
+    serve: Serve, dynamodb: Tables, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, server, alice = serve("server-b"), serve("server-a"), join()
+    dead.write([Life(alice)])
+    with monkeypatch.context() as patch:
+        without(patch, "hermesAudit")
+        with pytest.raises(StoreUnavailable):
+            server.reap(time.monotonic(), ANSWERING)
+    assert dynamodb.connections.keys() == {alice.connection_id}
+    assert server.reap(time.monotonic(), ANSWERING) == 1
+    assert (dynamodb.connections, dynamodb.audit[alice.connection_id]["code"]) == ({}, "1006")
+
+
 def test_a_lease_is_made_renewed_and_given_back(serve: Serve, dynamodb: Tables) -> None:
     server = serve("server-a")
     assert dynamodb.leases == {"server#server-a"}
@@ -216,6 +279,25 @@ def test_a_lease_is_made_renewed_and_given_back(serve: Serve, dynamodb: Tables) 
     server.release()
     assert dynamodb.leases == set()
     assert dynamodb.connections == {}
+
+
+def test_a_beat_whose_answer_was_lost_is_ours_and_anybody_elses_is_not(
+    serve: Serve, dynamodb: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = serve("server-a"), tables._client()
+    put_item = client.put_item
+
+    def put_twice(**arguments: Any) -> Any:
+        put_item(**arguments)
+        return put_item(**arguments)  # as boto3 does when it has heard nothing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "put_item", put_twice)
+        assert server.renew() is True
+    beat = server._beats["hermesAudit"]
+    assert not tables.change_beat("hermesAudit", "server-a", "another", "mine")
+    assert not tables.change_beat("hermesAudit", "server-nobody", "another", "mine")
+    assert list(tables.leases("hermesAudit")) == [("server-a", beat)]
 
 
 def test_a_room_named_as_the_leases_are_is_no_lease(serve: Serve, dynamodb: Tables, join: Join) -> None:
@@ -298,6 +380,43 @@ def test_of_many_reapers_one_buries_a_dead_server(serve: Serve, dynamodb: Tables
         thread.join(30)
     assert sorted(buried) == [0, 0, 0, 1]
     assert dynamodb.connections == {}
+
+
+def test_a_silent_server_that_was_buried_is_looked_for_again(serve: Serve, dynamodb: Tables, join: Join) -> None:
+    """The index by which its items are found may have been behind."""
+    dead, server = serve("server-b", 0.3), serve("server-a", 0.3)
+    dead.write([Life(join())])
+    server.reap(0.0, ANSWERING)
+    assert server.reap(0.3, ANSWERING) == 1
+    dead.write([Life(late := join("bob"))])
+    pause, until = threading.Event(), time.monotonic() + 10
+    while dynamodb.connections and time.monotonic() < until:
+        pause.wait(0.05)
+        assert server.reap(0.3, ANSWERING) == 0
+    assert dynamodb.connections == {}
+    assert dynamodb.audit[late.connection_id]["code"] == "1006"
+
+
+def test_who_has_a_lease_again_keeps_what_it_has(serve: Serve, dynamodb: Tables, join: Join) -> None:
+    suspended, server, alice = serve("server-b", 0.2), serve("server-a", 0.2), join()
+    server.reap(0.0, ANSWERING)
+    assert server.reap(0.3, ANSWERING) == 1
+    suspended.renew()
+    suspended.write([Life(alice)])
+    until = time.monotonic() + IN_FLIGHT_SECONDS + 0.1
+    while time.monotonic() < until:
+        threading.Event().wait(0.1)
+        assert server.reap(0.3, ANSWERING) == 0
+    assert dynamodb.connections.keys() == {alice.connection_id}
+    assert not server._again
+
+
+def test_only_the_last_of_very_many_dead_are_looked_for_again(serve: Serve, dynamodb: Tables) -> None:
+    server = serve("server-a", 60)
+    for number in range(BURIED + 2):
+        server._bury_again("hermesAudit", f"server-{number}")
+    assert len(server._again) == BURIED
+    assert ("hermesAudit", "server-1") not in server._again
 
 
 def test_a_reaper_that_fails_in_the_middle_goes_on_at_its_next_turn(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from notifications.registry.records import Life, Listening, Pending, Watch, full_jitter
+import pytest
+
+from notifications.registry.records import SILENCE, Life, Listening, Pending, Watch, full_jitter
 from tests.registry.conftest import Join
 
 CAP = 1_000  # more than any of these tests closes
@@ -91,21 +94,61 @@ def test_looks_that_come_in_time_count_whole() -> None:
     assert (listening.seconds, listening.unbroken) == (10, 10)
 
 
-def test_a_look_that_comes_late_counts_for_one_and_begins_nothing_anew() -> None:
+def test_a_look_that_comes_late_counts_whole() -> None:
     listening = looked(1000, 1003, 1014)
+    assert (listening.seconds, listening.unbroken) == (14, 14)
+
+
+def test_what_the_store_kept_us_waiting_for_does_not_count() -> None:
+    listening = looked(1000, 1003)
+    listening.look(1013, 8)
+    assert (listening.seconds, listening.unbroken) == (5, 5)
+
+
+def test_around_a_call_that_failed_one_beat_counts() -> None:
+    listening = looked(1000, 1003)
+    listening.failed()
+    listening.look(1013)
     assert (listening.seconds, listening.unbroken) == (6, 6)
+    listening.look(1023)
+    assert (listening.seconds, listening.unbroken) == (16, 16)
 
 
-def test_after_a_break_as_long_as_the_silence_of_the_dead_all_silence_counts_anew() -> None:
-    listening = looked(1000, 1003, 1016, 1019)
+@pytest.mark.parametrize("has_failed", [True, False])
+def test_after_a_break_as_long_as_the_silence_of_the_dead_all_silence_counts_anew(has_failed: bool) -> None:
+    listening = looked(1000, 1003)
+    if has_failed:
+        listening.failed()
+    listening.look(1016, 0 if has_failed else 12.5)
+    assert (listening.seconds, listening.unbroken) == (3, 0)
+    listening.look(1019)
     assert (listening.seconds, listening.unbroken) == (6, 3)
 
 
-def test_a_server_is_silent_only_while_somebody_listens() -> None:
-    listening, watch = looked(1000), Watch[str, int]()
-    list(watch.look([("bob", 1)], listening.seconds))
-    silent = []
-    for now in (1003, 1014, 1017, 1020):
+def silences(listening: Listening, looks: Sequence[tuple[float, int]]) -> list[float]:
+    """Look at Bob at these times, and see these beats; return the silence that would bury him if it is long enough."""
+    watch, found = Watch[str, int](), []
+    for now, beat in looks:
         listening.look(now)
-        silent += [seconds for _, _, seconds in watch.look([("bob", 1)], listening.seconds)]
-    assert silent == [3, 6, 9, 12]
+        found += [min(silent, listening.unbroken) for _, _, silent in watch.look([("bob", beat)], listening.seconds)]
+    return found
+
+
+def test_who_was_suspended_sees_that_the_others_beat_meanwhile_and_buries_nobody() -> None:
+    assert silences(Listening(LEASE), [(1000, 1), (1003, 2), (1063, 22), (1066, 23)]) == [0, 0, 0, 0]
+
+
+def test_who_slept_with_its_host_gives_the_others_two_beats_to_be_heard() -> None:
+    slept = silences(Listening(LEASE), [(1000, 1), (1003, 2), (1063, 2), (1066, 2), (1069, 3), (1072, 4)])
+    assert max(slept) < LEASE * SILENCE
+
+
+def test_who_died_while_everybody_slept_is_known_two_beats_later() -> None:
+    dead = silences(Listening(LEASE), [(1000, 1), (1003, 1), (1063, 1), (1066, 1), (1069, 1)])
+    assert [silent >= LEASE * SILENCE for silent in dead] == [False, False, False, False, True]
+
+
+def test_on_a_busy_host_the_dead_are_known_as_soon_as_on_any_other() -> None:
+    dead = silences(Listening(LEASE), [(1000, 1), (1010, 2), (1020, 3), (1030, 3)])
+    assert dead == [0, 0, 0, 10]
+    assert silences(Listening(LEASE), [(1000, 1), (1007, 2), (1014, 2), (1021, 2)])[-1] == 14

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import Error, connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -200,6 +201,60 @@ def test_a_failure_leaves_a_connection_that_works(rows: Rows, join: Join) -> Non
     rows.write([Life(join())])
     assert Connection.objects.count() == 1
     assert connection.vendor in {"sqlite", "postgresql"}
+
+
+def in_thread(work: Callable[[], object]) -> None:
+    """Do something as a keeper's thread does, whose connection is its own."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(work).result(30)
+
+
+def test_calls_share_one_connection_until_one_fails(join: Join) -> None:
+    def work() -> None:
+        store = Rows("server-a", 30)
+        store.renew()
+        kept = connection.connection
+        assert kept is not None
+        store.write([Life(join())])
+        store.reap(time.monotonic(), ANSWERING)
+        assert connection.connection is kept
+        with pytest.raises(Exception, match="connection_id"):
+            store.write([Life(None)])  # type: ignore[arg-type]
+        assert connection.connection is None
+        store.renew()
+        assert connection.connection not in (None, kept)
+        store.close()
+        assert connection.connection is None
+
+    in_thread(work)
+
+
+def test_a_connection_lives_no_longer_than_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        store = Rows("server-a", 30)
+        monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0.01)
+        store.renew()
+        kept = connection.connection
+        silence(0.02)
+        store.renew()
+        assert connection.connection not in (None, kept)
+        store.close()
+
+    in_thread(work)
+
+
+def test_a_connection_that_the_database_has_ended_costs_one_call() -> None:
+    def work() -> None:
+        store = Rows("server-a", 30)
+        store.renew()
+        assert connection.connection is not None
+        connection.connection.close()  # as a database that restarts does
+        with pytest.raises(Error):
+            store.renew()
+        assert store.renew() is True
+        store.close()
+
+    in_thread(work)
 
 
 class Sent:
