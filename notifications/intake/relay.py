@@ -105,8 +105,8 @@ class Relay:
             asyncio.create_task(self._stopping.wait(), name="hermes-stopping"),
         ]
         try:
-            # A poller never ends by itself: if one does, it has failed, and the relay ends with its error.
-            await asyncio.wait([helpers[1], *pollers], return_when=asyncio.FIRST_COMPLETED)
+            # Neither a poller nor the hold ends by itself; one that does has failed, and the relay ends with its error.
+            await asyncio.wait([*helpers, *pollers], return_when=asyncio.FIRST_COMPLETED)
             self.stop()
             await asyncio.wait(pollers, timeout=max(self._grace - RELEASE_SECONDS, 0))
         finally:
