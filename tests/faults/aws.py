@@ -110,6 +110,7 @@ class AwsChaos:
     # ── One call ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def answer(self, handler: _Handler, target: str, body: bytes) -> Answer | None:
         """Return the status and the answer of one call, or None where the connection just ends."""
+        asked = time.time()
         service = "dynamodb" if target.startswith("DynamoDB") else "sqs"
         action = target.rpartition(".")[2]
         modes = frozenset(self.modes[service])
@@ -135,7 +136,7 @@ class AwsChaos:
             status, raw = handler.forward(json.dumps(request).encode())
             answer = json.loads(raw or b"{}")
         if status == 200 and service == "sqs":
-            self._observe(action, request, answer)
+            self._observe(action, request, answer, asked)
             if self._springs(action, answer):
                 return None
         for silent, chance in (("unreachable", 1.0), ("lost_replies", 0.4)):  # it happened, and nobody is told
@@ -149,7 +150,8 @@ class AwsChaos:
             answer.setdefault("Successful", []) if action in _BATCHES else None
         return status, answer
 
-    def _observe(self, action: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    def _observe(self, action: str, request: dict[str, Any], answer: dict[str, Any], asked: float) -> None:
+        """Write down what was done; whoever asked for it at that moment had done already what must come before."""
         if action == "ReceiveMessage":
             with self._lock:
                 for message in answer.get("Messages", ()):
@@ -159,13 +161,14 @@ class AwsChaos:
             failed = {entry["Id"] for entry in answer.get("Failed", ())}
             for entry in request["Entries"]:
                 if entry["Id"] not in failed:
-                    self._recorder.write("acked", mid=self._mid_of.get(entry["ReceiptHandle"], "unknown"))
+                    mid = self._mid_of.get(entry["ReceiptHandle"], "unknown")
+                    self._recorder.write("acked", mid=mid, unix=round(asked, 4))
         elif (
             action == "SendMessage"
             and request["QueueUrl"].endswith("-dead")
             and (mark := MARK.search(request["MessageBody"]))
         ):
-            self._recorder.write("dead", n=mark[1])
+            self._recorder.write("dead", n=mark[1], unix=round(time.time(), 4))
 
     def _disturb(self, modes: frozenset[str], answer: dict[str, Any]) -> None:
         """Deliver again what was delivered lately, or in another order."""

@@ -36,6 +36,14 @@ def appended(n: int, seq: int = 0, **about: Any) -> Event:
     return {"event": "appended", "n": f"m{n}", "seq": seq, "prev": prev, **usual, **about}
 
 
+def acked(n: int, unix: float = 950.0) -> Event:
+    return {"event": "acked", "mid": f"sqs-{n}", "unix": unix}
+
+
+def dead(n: int, unix: float = 940.0) -> Event:
+    return {"event": "dead", "n": f"m{n}", "unix": unix}
+
+
 def place(n: int, seq: int | None = None, epoch: str = EPOCH) -> Event:
     return {"epoch": epoch, "seq": n if seq is None else seq, "id": f"id{n}" if n else ""}
 
@@ -79,7 +87,7 @@ TRUE = [
     hello(0, "fresh"),
     *(produced(n) for n in (1, 2, 3, 4)),
     *(appended(n) for n in (1, 2, 3, 4)),
-    *({"event": "acked", "mid": f"sqs-{n}"} for n in (1, 2, 3, 4)),
+    *(acked(n) for n in (1, 2, 3, 4)),
     received(1),
     received(2),
     CLOSED,
@@ -90,8 +98,8 @@ TRUE = [
     produced(5, to=["bob"]),
     appended(5, to=["bob"]),
     produced(6, refused=True),
-    {"event": "dead", "n": "m6"},
-    {"event": "acked", "mid": "sqs-6"},
+    dead(6),
+    acked(6),
     told("ping", 5),
     BOOKS,
     settled(5),
@@ -104,6 +112,11 @@ def violations(events: list[Event]) -> list[str]:
 
 def test_a_true_history_is_accepted() -> None:
     assert violations(TRUE) == []
+
+
+def test_a_deletion_in_the_very_millisecond_of_the_entry_is_accepted() -> None:
+    assert violations(instead(acked(4), acked(4, 900.0))(TRUE)) == []
+    assert violations(instead(acked(4), acked(4, 899.9995))(TRUE)) == []
 
 
 def test_what_is_written_down_late_is_judged_all_the_same() -> None:
@@ -149,11 +162,23 @@ CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
     "a gap told for no reason": (instead(received(3), told("gap", 3, "trimmed")), "for no reason"),
     "an epoch said to be lost that is the same": (instead(hello(2), hello(2, "lost", "epoch")), "for no reason"),
     "a fork told where there was none": (instead(hello(2), hello(2, "lost", "fork")), "for no reason"),
-    "a message deleted that is nowhere": (without(appended(4)), "deleted from SQS and is in no history"),
-    "a refused message deleted that is nowhere": (without({"event": "dead", "n": "m6"}), "no dead-letter queue"),
+    "a message deleted that is nowhere": (without(appended(4)), "deleted from SQS and was in no history"),
+    "a message deleted before it was in its history": (
+        instead(acked(4), acked(4, 899.99)),
+        "m4 was deleted from SQS and was in no history and no dead-letter queue: it was 0.010 s later",
+    ),
+    "a refused message deleted before it was a dead letter": (
+        instead(acked(6), acked(6, 939.9)),
+        "m6 was deleted from SQS and was in no history",
+    ),
+    "a refused message deleted of which a letter only turned up": (
+        instead(dead(6), {"event": "dead", "n": "m6"}),
+        "m6 was deleted from SQS and was in no history",
+    ),
+    "a refused message deleted that is nowhere": (without(dead(6)), "no dead-letter queue"),
     "a refused message in a history": (instead(told("ping", 5), appended(6), told("ping", 5)), "must be refused"),
     "a message that vanished": (
-        lambda events: without({"event": "acked", "mid": "sqs-4"})(without(appended(4))(without(received(4))(events))),
+        lambda events: without(acked(4))(without(appended(4))(without(received(4))(events))),
         "neither in a history nor in the dead-letter queue",
     ),
     "a message with two places": (
@@ -263,8 +288,7 @@ def promoted(seq: int, *, durable: bool) -> Event:
 
 
 def test_what_a_replica_confirmed_and_its_promotion_lost_is_rejected() -> None:
-    acked = {"event": "acked", "mid": "sqs-3"}
-    lost = [*BEFORE, acked, promoted(2, durable=True), told("lost", 2, "fork"), produced(5), appended(5, 3)]
+    lost = [*BEFORE, acked(3), promoted(2, durable=True), told("lost", 2, "fork"), produced(5), appended(5, 3)]
     found = violations([*lost, received(5, seq=3)])
     assert any("id3') was confirmed when a replica had it" in each for each in found)
     sent = [*BEFORE, {"event": "sent", "client": "alice-1", "id": "id3"}, promoted(2, durable=True)]
@@ -272,9 +296,8 @@ def test_what_a_replica_confirmed_and_its_promotion_lost_is_rejected() -> None:
 
 
 def test_what_nobody_confirmed_may_go_with_its_primary_and_in_memory_anything_may() -> None:
-    acked = {"event": "acked", "mid": "sqs-3"}
     assert not any("confirmed" in each for each in violations([*BEFORE, promoted(2, durable=True)]))
-    assert not any("confirmed" in each for each in violations([*BEFORE, acked, promoted(2, durable=False)]))
+    assert not any("confirmed" in each for each in violations([*BEFORE, acked(3), promoted(2, durable=False)]))
 
 
 def test_an_outage_may_be_told_when_redis_was_away() -> None:
