@@ -142,8 +142,9 @@ class AwsChaos:
         for silent, chance in (("unreachable", 1.0), ("lost_replies", 0.4)):  # it happened, and nobody is told
             if silent in self.modes[service] and self._rng.random() < chance and self._bite(service, silent):
                 return None
-        if action == "ReceiveMessage" and status == 200:
-            self._disturb(modes, answer)
+        # A FIFO queue neither repeats what is in flight nor gives it in another order.
+        if action == "ReceiveMessage" and status == 200 and not request["QueueUrl"].endswith(".fifo"):
+            self._disturb(modes, answer, request["QueueUrl"])
         if kept:
             for name, value in kept.items():
                 answer[name] = [*answer.get(name, ()), *value] if isinstance(value, list) else value
@@ -165,18 +166,16 @@ class AwsChaos:
                     self._recorder.write("acked", mid=mid, unix=round(asked, 4))
         elif (
             action == "SendMessage"
-            and request["QueueUrl"].endswith("-dead")
+            and request["QueueUrl"].endswith(("-dead", "-dead.fifo"))
             and (mark := MARK.search(request["MessageBody"]))
         ):
             self._recorder.write("dead", n=mark[1], unix=round(time.time(), 4))
 
-    def _disturb(self, modes: frozenset[str], answer: dict[str, Any]) -> None:
-        """Deliver again what was delivered lately, or in another order."""
+    def _disturb(self, modes: frozenset[str], answer: dict[str, Any], queue: str) -> None:
+        """Deliver again what this queue delivered lately, or in another order."""
         messages = list(answer.get("Messages", ()))
         if "duplicating" in modes and messages:
             with self._lock:
-                # Of the same queue, as every message of one answer is.
-                queue = self._recent[-1]["queue"]
                 old = [message for message in self._recent if message["queue"] == queue]
             have = {message["ReceiptHandle"] for message in messages}
             again = [message for message in old if message["ReceiptHandle"] not in have]

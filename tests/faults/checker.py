@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.faults import recorder
 from tests.faults.authority import Authority
+from tests.faults.order import Order
 from tests.faults.windows import Windows, is_clock_behind, is_of_redis
 from tests.faults.witness import Member, Place
 
@@ -51,6 +52,7 @@ class Checker:
         self._members: dict[str, Member] = {}
         self._windows = Windows()
         self.authority = Authority(self._windows, self._broken)
+        self.order = Order(self._broken)
         # What a restart or a promotion took, by its place in the record; and what was confirmed by then.
         self._taken: dict[int, list[tuple[str, str, str]]] = {}
         self._confirmed: set[tuple[str, str, str]] = set()
@@ -77,6 +79,7 @@ class Checker:
     # ── What there was ───────────────────────────────────────────────────────────────────────────────────────────────
     def _learn_produced(self, event: Event) -> None:
         self._produced[event["n"]] = event
+        self.order.learn(event)
         for mid in event.get("mids", ()):
             self._by_mid[mid] = event
 
@@ -120,6 +123,7 @@ class Checker:
 
     # ── Producers, relay, registry ───────────────────────────────────────────────────────────────────────────────────
     def _judge_appended(self, event: Event) -> None:
+        self.order.judge(event)
         produced = self._produced.get(event["n"])
         if produced is None:
             self._broken(f"nobody produced {event['n']}, which has a place in {event['room']}")

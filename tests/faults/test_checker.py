@@ -225,6 +225,29 @@ def test_a_corrupted_history_is_rejected(name: str) -> None:
     assert any(expected in violation for violation in found), found
 
 
+# ── A FIFO queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def grouped(n: int, group: str = "acme-one") -> Event:
+    return produced(n, group=group)
+
+
+def test_each_group_of_a_fifo_queue_has_an_order_of_its_own() -> None:
+    sent = [grouped(1), grouped(2), grouped(3, "acme-other"), grouped(4, "acme-other")]
+    assert violations([*sent, appended(1), appended(2), appended(3), appended(4)]) == []
+    assert violations([*sent, *(appended(n, seq) for seq, n in enumerate((3, 1, 4, 2), 1))]) == []
+    assert Checker().check([*sent, appended(1), appended(2)]).order.count == 2
+
+
+def test_a_message_with_its_place_after_one_of_its_group_that_was_sent_later_is_rejected() -> None:
+    found = violations([grouped(1), grouped(2), appended(2, 1), appended(1, 2)])
+    assert any("m1 of group" in each and "was sent before m2" in each for each in found), found
+    assert violations([produced(1), produced(2), appended(2, 1), appended(1, 2)]) == [], "a standard queue has no order"
+
+
+def test_a_place_that_redis_lost_is_given_again_later() -> None:
+    events = [grouped(1), grouped(2), appended(1), life("none", 0, ""), appended(2, 1, epoch="e2")]
+    assert violations([*events, appended(1, 2, epoch="e2")]) == []
+
+
 # ── What Redis's own losses excuse, and what they do not ─────────────────────────────────────────────────────────────
 def life(how: str, seq: int, epoch: str = EPOCH) -> Event:
     return {"event": "life", "how": how, "heads": {f"{STAGE}/{ROOM}": [epoch, seq]}}
