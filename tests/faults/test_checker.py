@@ -189,6 +189,18 @@ CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
     "an entry for everybody that was for Bob": (instead(produced(5, to=["bob"]), produced(5)), "somebody else"),
     "an entry that does not follow its predecessor": (instead(appended(3), appended(3, prev="other")), "which follows"),
     "a member that is not where its room is": (instead(settled(5), produced(7), appended(7, 6), settled(6)), "past 6"),
+    "a member that is in another life than its room": (
+        instead(settled(5), {**settled(5), "heads": {f"{STAGE}/{ROOM}": ["e2", 5, "id5"]}}),
+        "is at ('e1', 5, 'id5') while its room is at ('e2', 5, 'id5')",
+    ),
+    "a member that has no position where its room has entries": (
+        lambda events: [*events, joining(client="bob-1", user="bob"), settled(5, "bob-1")],
+        "bob-1 is at None while its room is at",
+    ),
+    "a loss told to who has no position": (
+        instead(hello(0, "fresh"), hello(0, "lost", "epoch")),
+        "came without a position and was told that it lost something: epoch",
+    ),
     "a registry that is wrong": (
         lambda events: [*events, {**BOOKS, "ok": False}],
         "mirror was not right",
@@ -276,6 +288,11 @@ def test_a_fork_that_is_not_told_is_rejected() -> None:
 def test_a_message_appended_again_after_its_place_was_lost_is_accepted() -> None:
     again = appended(3, 3, prev="id4")
     assert violations([*FORKED, again, told("lost", 1, "fork"), received(4, seq=2), received(3, shown=False)]) == []
+
+
+def test_what_comes_again_after_a_loss_that_was_told_is_not_shown_again() -> None:
+    told_lost = [*FORKED, appended(3, 3, prev="id4"), told("lost", 1, "fork"), received(4, seq=2)]
+    assert violations([*told_lost, received(3, shown=True)]) == [f"alice-1: {(EPOCH, 3, 'id3')} was shown again"]
 
 
 def test_a_message_appended_again_although_its_place_stands_is_rejected() -> None:
