@@ -2,7 +2,7 @@
 
 A call through boto3's client costs 2.5 ms of CPU and more: half of all that a relay did, and a third of what ten
 thousand idle sockets cost. Endpoint, region, credentials, signature and the meaning of errors stay botocore's; what is
-ours is a connection that is kept, and how its bytes are read: httptools in place of http.client.
+ours is a connection that is kept (exchange), and how its bytes are read: httptools in place of http.client.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import ssl
+import threading
+import time
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -24,13 +26,30 @@ from botocore import xform_name
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError, SSLError
+from botocore.credentials import CredentialResolver, Credentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    SSLError,
+)
 from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
 
+from notifications.exchange import Connection
+
 CONNECT_SECONDS = 2
 _RETRIES = 1  # of what the service calls its own failure; what it refuses is for who called
+_LOOK_SECONDS = 1.0  # between two looks for credentials: one that asks a host's own service may take as long
+
+
+class UnreadableAnswer(BotoCoreError):
+    """An answer that is not AWS's, such as a page of a proxy's that wants a login, or a broken balancer's."""
+
+    fmt = "What {endpoint_url} answers with HTTP {status} is no JSON object"
 
 
 class Wire:
@@ -66,7 +85,7 @@ class Wire:
         self._answer_seconds = answer_seconds
         # Between us and AWS stands somebody whom boto3 knows how to speak to.
         self._has_proxy = bool(get_environ_proxies(self._url) or client.meta.config.proxies)
-        self._idle: deque[_Connection] = deque()  # no more than the threads that ask at once
+        self._idle: deque[Connection] = deque()  # no more than the threads that ask at once
         weakref.finalize(self, _close, self._idle)
         self._parser: Any = create_parser("json")
 
@@ -82,7 +101,7 @@ class Wire:
 
         Raises:
             ClientError: the service refuses, or fails.
-            BotoCoreError: it does not answer, or there are no credentials.
+            BotoCoreError: it does not answer, what answers is not AWS, or there are no credentials.
         """
         if self._has_proxy:
             answer: dict[str, Any] = getattr(self._client, xform_name(operation))(**arguments)
@@ -99,8 +118,15 @@ class Wire:
         for _ in range(_RETRIES):
             if status >= 500:
                 status, headers, said = self._exchange(signed)
-        if status < 300:
-            answered: dict[str, Any] = json.loads(said) if said else {}
+        try:
+            answered = json.loads(said) if said else {}
+        except ValueError:
+            answered = None
+        if not isinstance(answered, dict):
+            if status < 300:
+                raise UnreadableAnswer(endpoint_url=self._url, status=status)
+            said = b""  # a balancer's own refusal: nothing but its status has a meaning
+        elif status < 300:
             return answered
         model = self._client.meta.service_model.operation_model(operation)
         refusal = self._parser.parse({"status_code": status, "headers": headers, "body": said}, model.output_shape)
@@ -110,22 +136,27 @@ class Wire:
 
     def _exchange(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send a request over a kept connection, or over a new one if the service has closed that meanwhile."""
-        try:
-            kept = self._idle.pop()
-        except IndexError:
-            kept = None
-        if kept is not None:
-            with suppress(ConnectionClosedError):
-                return self._answer(kept, request)
+        while (kept := self._kept()) is not None:
+            if kept.is_quiet:
+                with suppress(ConnectionClosedError):
+                    return self._answer(kept, request)
+                break
+            kept.close()
         return self._answer(self._connect(), request)
 
-    def _answer(self, connection: _Connection, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _kept(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _answer(self, connection: Connection, request: bytes) -> tuple[int, dict[str, str], bytes]:
         try:
             answer = connection.ask(request)
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from error
-        except (OSError, httptools.HttpParserError) as error:
+        except (OSError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             connection.close()
             raise ConnectionClosedError(endpoint_url=self._url, error=error) from error
         except BaseException:
@@ -137,7 +168,7 @@ class Wire:
             connection.close()
         return answer
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         try:
             made = socket.create_connection((self._host, self._port), self._connect_seconds)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -147,64 +178,46 @@ class Wire:
             raise SSLError(endpoint_url=self._url, error=error) from error
         except OSError as error:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from error
-        made.settimeout(self._answer_seconds)
-        return _Connection(made)
+        return Connection(made, self._answer_seconds)
 
 
-class _Connection:
-    """One connection: a request out, its answer in, as httptools tells of it.
+class _Later(Credentials):
+    """Credentials that nobody had at the start: looked for whenever something is to be signed, until there are some.
+
+    botocore looks once for each client, and a host's own service, or a file that is mounted, may be late.
 
     Args:
-        connected: its socket, with the deadline for an answer.
+        resolver: who finds them; it finds these where nothing else is found.
     """
 
-    __slots__ = ("_body", "_headers", "_is_whole", "_parser", "_socket", "is_reusable")
+    METHOD = "hermes-later"
 
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
-        self.is_reusable = True
+    def __init__(self, resolver: CredentialResolver) -> None:
+        super().__init__("", "", method=self.METHOD)
+        self._others = CredentialResolver(list(resolver.providers))
+        self._looking = threading.Lock()
+        self._found: Any = None
+        self._looked_at = time.monotonic()
+        providers: list[Any] = resolver.providers
+        providers.append(self)
 
-    def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Send a request and wait for its answer.
+    def load(self) -> Credentials:
+        """Be what is found, as botocore asks each of its providers."""
+        return self
 
-        Returns:
-            Its status, its headers by their names in small letters, and its body.
+    def get_frozen_credentials(self) -> Any:
+        """Return what there is by now, to sign with.
 
         Raises:
-            OSError: it ended, or did not come in time (``TimeoutError``).
-            httptools.HttpParserError: it is no HTTP.
+            NoCredentialsError: there is nothing.
         """
-        self._headers: dict[str, str] = {}
-        self._body = bytearray()
-        self._is_whole = self.is_reusable = False
-        self._parser = parser = httptools.HttpResponseParser(self)
-        self._socket.sendall(request)
-        while not self._is_whole:
-            data = self._socket.recv(64 * 1024)
-            if not data:
-                if not self._headers or self._headers.keys() & {"content-length", "transfer-encoding"}:
-                    raise ConnectionResetError("it ended before its answer did")
-                break  # an answer without a length is whole when the connection ends: a balancer's own, perhaps
-            parser.feed_data(data)
-        return parser.get_status_code(), self._headers, bytes(self._body)
-
-    def close(self) -> None:
-        """Close it."""
-        self._socket.close()
-
-    # ── For httptools ────────────────────────────────────────────────────────────────────────────────────────────────
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        """Take note of the end; of an interim answer (1xx) it is none."""
-        self._is_whole = self._parser.get_status_code() >= 200
-        self.is_reusable = self._parser.should_keep_alive()
+        with self._looking:
+            if self._found is None and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                self._found = self._others.load_credentials()
+                self._looked_at = time.monotonic()
+        if self._found is None:
+            raise NoCredentialsError
+        return self._found.get_frozen_credentials()
 
 
 def connect(service: str, *, endpoint: str | None, region: str, answer_seconds: float, pool: int) -> tuple[Any, Wire]:
@@ -218,6 +231,8 @@ def connect(service: str, *, endpoint: str | None, region: str, answer_seconds: 
     """
     # Clients are thread-safe, sessions are not: one of each.
     core = botocore.session.get_session()
+    if core.get_credentials() is None:
+        _Later(core.get_component("credential_provider"))
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=answer_seconds,
@@ -230,6 +245,6 @@ def connect(service: str, *, endpoint: str | None, region: str, answer_seconds: 
     return client, Wire(client, core, answer_seconds)
 
 
-def _close(connections: deque[_Connection]) -> None:
+def _close(connections: deque[Connection]) -> None:
     while connections:
         connections.pop().close()

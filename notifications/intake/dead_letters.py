@@ -168,7 +168,7 @@ class DeadLetters(Queue):
             request["MessageDeduplicationId"] = hashlib.sha256(key).hexdigest()
         try:
             with self._errors(f"send again to {self._successors}"):
-                self._client.send_message(QueueUrl=self._url(self._successors), **request)
+                self._put(self._url(self._successors), request)
         except QueueUnavailable as error:
             return Done(letter.id, Outcome.FAILED, str(error))
         try:

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 
 from notifications.exceptions import QueueUnavailable
-from notifications.intake.queue import Queue
+from notifications.intake.queue import BATCH, Queue
 from notifications.intake.received import Received
 
 logger = logging.getLogger(__name__)
@@ -105,11 +105,11 @@ class Hold:
         messages = list(self._messages.values())
         if not messages:
             return
-        try:
-            failed = await self._in_thread(self._queue.hold, messages, settings.HERMES_VISIBILITY_SECONDS)
-        except QueueUnavailable as error:
-            self._complaints.make("hold", "%s; what is in hand may come again, and is recognised then.", error)
-            return
+        failed = await self._ask(
+            messages,
+            settings.HERMES_VISIBILITY_SECONDS,
+            ("hold", "%s; what is in hand may come again, and is recognised then."),
+        )
         # Some were done with while SQS was asked; those are no trouble.
         if lapsed := sum(message.receipt in self._messages for message in failed):
             self._complaints.make("lapsed", "%d messages in hand may come again, and are recognised then.", lapsed)
@@ -123,12 +123,27 @@ class Hold:
         """
         some = list(self._messages.values() if messages is None else messages)
         self.drop(some)
-        try:
-            failed = await self._in_thread(self._queue.hold, some, after_seconds)
-        except QueueUnavailable as error:
-            self._complaints.make("release", "%s; they come back when their visibility ends.", error)
-            return
+        failed = await self._ask(some, after_seconds, ("release", "%s; they come back when their visibility ends."))
         if failed:
             self._complaints.make(
                 "release", "%d messages could not be released; they come back when their visibility ends.", len(failed)
             )
+
+    async def _ask(self, messages: list[Received], seconds: int, trouble: tuple[str, str]) -> list[Received]:
+        """Have messages come again after so many seconds, ten by ten: a call that fails keeps no other from being made.
+
+        Args:
+            messages: any number.
+            seconds: from now.
+            trouble: which, and its text, where a call fails.
+
+        Returns:
+            Those for which SQS refused, of the calls that it answered.
+        """
+        refused: list[Received] = []
+        for start in range(0, len(messages), BATCH):
+            try:
+                refused += await self._in_thread(self._queue.hold, messages[start : start + BATCH], seconds)
+            except QueueUnavailable as error:
+                self._complaints.make(*trouble, error)
+        return refused

@@ -136,7 +136,7 @@ class Queue:
                 url = self._url(self._stage.dlq_name)
             except self._client.exceptions.QueueDoesNotExist:
                 return False
-            self._client.send_message(QueueUrl=url, **request)
+            self._put(url, request)
         return True
 
     def send(self, body: str, traceparent: str = "") -> str:
@@ -158,13 +158,24 @@ class Queue:
         if traceparent:
             request["MessageAttributes"] = {trace.ATTRIBUTE: {"DataType": "String", "StringValue": traceparent}}
         with self._errors("send"):
-            answer = self._client.send_message(QueueUrl=self._url(self._stage.queue_name), **request)
-        return answer["MessageId"]
+            return self._put(self._url(self._stage.queue_name), request)
+
+    def _put(self, url: str, request: dict[str, Any]) -> str:
+        """Send a message and return its MessageId: without one nobody may believe that SQS has it."""
+        answer: Any = self._client.send_message(QueueUrl=url, **request)
+        return self._named(answer, "MessageId")
 
     def _url(self, name: str) -> str:
         if name not in self._urls:
-            self._urls[name] = self._client.get_queue_url(QueueName=name)["QueueUrl"]
+            answer: Any = self._client.get_queue_url(QueueName=name)
+            self._urls[name] = self._named(answer, "QueueUrl")
         return self._urls[name]
+
+    def _named(self, answer: dict[str, Any], field: str) -> str:
+        # boto3 takes a page that is no JSON for an answer without any fields.
+        if field not in answer:
+            raise QueueUnavailable(f"Queue {self._stage.queue_name!r}: what answers for SQS names no {field}")
+        return str(answer[field])
 
     def _errors(self, doing: str) -> _Errors:
         return _Errors(self, f"Queue {self._stage.queue_name!r}: could not {doing}")

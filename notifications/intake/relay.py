@@ -8,6 +8,7 @@ the histories in lines: on a FIFO queue each group's messages one after another,
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -22,6 +23,7 @@ from notifications.intake import envelope, vitals
 from notifications.intake.heartbeat import Tally
 from notifications.intake.hold import Complaints, Hold
 from notifications.intake.lines import Line, lines
+from notifications.intake.outage import AWAY_SECONDS, Outage
 from notifications.intake.queue import BATCH, Queue
 from notifications.intake.received import Received
 from notifications.intake.vitals import Vitals
@@ -78,6 +80,9 @@ class Relay:
         self.tally = Tally()
         self.hold = Hold(queue, self._in_thread, self.complaints)
         self._vitals = Vitals(stage, lambda: len(self.hold))
+        # Nothing may be in hand then, and it must be seen all the same that this lasts.
+        lasts = functools.partial(self._vitals.retried, vitals.APPEND)
+        self._outage = Outage(self._redis_takes_others, self._pause, self._stopping, lasts)
 
     @property
     def is_hung(self) -> bool:
@@ -100,8 +105,8 @@ class Relay:
             asyncio.create_task(self._stopping.wait(), name="hermes-stopping"),
         ]
         try:
-            # A poller never ends by itself: if one does, it has failed, and the relay ends with its error.
-            await asyncio.wait([helpers[1], *pollers], return_when=asyncio.FIRST_COMPLETED)
+            # Neither a poller nor the hold ends by itself; one that does has failed, and the relay ends with its error.
+            await asyncio.wait([*helpers, *pollers], return_when=asyncio.FIRST_COMPLETED)
             self.stop()
             await asyncio.wait(pollers, timeout=max(self._grace - RELEASE_SECONDS, 0))
         finally:
@@ -129,6 +134,9 @@ class Relay:
         if not received:
             self.hold.emptied = time.monotonic()
             return 0
+        if self._outage.is_on:  # it was a long poll, under way when another poller found that Redis is away
+            await self._give_back(received, after_seconds=self._outage.seconds_away(AWAY_SECONDS))
+            return len(received)
         self.hold.take(received)
         received_at = time.time()
         deadline = time.monotonic() + 0.7 * settings.HERMES_VISIBILITY_SECONDS
@@ -152,6 +160,9 @@ class Relay:
             if is_spare and not self._deep.is_set():
                 await self._deep.wait()
                 continue
+            await self._outage.wait_out()
+            if self._stopping.is_set():
+                return
             try:
                 came = await self.turn()
                 backoff = FIRST_BACKOFF
@@ -178,19 +189,17 @@ class Relay:
             return refusal
 
     async def _publish(self, waiting: list[Line], deadline: float) -> list[Received]:
-        """Publish until Redis has taken everything, wave by wave; this poller receives nothing meanwhile.
-
-        An outage of Redis must not burn receive counts, or it would carry the queue into the dead-letter queue.
-        """
+        """Publish until Redis has taken everything, wave by wave; while it is away no poller receives anything."""
         done: list[Received] = []
         backoff = FIRST_BACKOFF
         while waiting:
             refused = await self._publish_wave(waiting, done)
             waiting = [line for line in waiting if line.rest]
             if not refused:
+                self._outage.end()
                 backoff = FIRST_BACKOFF
                 continue
-            takes_others = await self._redis_takes_others()
+            takes_others = await self._outage.has_ended()
             for line in refused:
                 line.refusals = line.refusals + 1 if takes_others else 0
                 if line.refusals > 1:  # not once: Redis may just have come back
@@ -199,8 +208,9 @@ class Relay:
             if waiting and (self._stopping.is_set() or time.monotonic() > deadline):
                 rest = [message for line in waiting for message in line.received]
                 self.hold.owe(rest)
-                await self._give_back(rest)
-                await self._until_redis_answers()
+                # Not to a long poll of our own that is still under way.
+                await self._give_back(rest, after_seconds=self._outage.seconds_away(settings.HERMES_WAIT_SECONDS))
+                await self._outage.wait_out()
                 self.hold.settle(rest)
                 break
             if waiting:
@@ -253,12 +263,6 @@ class Relay:
                 await self.hold.give_back()
         except TimeoutError:
             logger.warning("SQS does not answer; they come back when their visibility ends.")
-
-    async def _until_redis_answers(self) -> None:
-        """Receive nothing while Redis is down."""
-        while not self._stopping.is_set() and not await self._redis_takes_others():
-            self._vitals.retried(vitals.APPEND)  # nothing is in hand, and it must be seen that this lasts
-            await self._pause(random.uniform(0.5, 2.0))  # noqa: S311  jitter, not a secret
 
     async def _redis_takes_others(self) -> bool:
         try:

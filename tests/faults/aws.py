@@ -113,6 +113,7 @@ class AwsChaos:
     # ── One call ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def answer(self, handler: _Handler, target: str, body: bytes) -> Answer | None:
         """Return the status and the answer of one call, or None where the connection just ends."""
+        asked = time.time()
         service = "dynamodb" if target.startswith("DynamoDB") else "sqs"
         action = target.rpartition(".")[2]
         modes = frozenset(self.modes[service])
@@ -135,7 +136,7 @@ class AwsChaos:
         status, raw = handler.forward(json.dumps(request).encode())
         answer = json.loads(raw or b"{}")
         if status == 200 and service == "sqs":
-            self._observe(action, request, answer)
+            self._observe(action, request, answer, asked)
             if self._springs(action, answer):
                 return None
         if status == 200 and action == "BatchWriteItem":
@@ -143,15 +144,17 @@ class AwsChaos:
         for silent, chance in (("unreachable", 1.0), ("lost_replies", 0.4)):  # it happened, and nobody is told
             if silent in self.modes[service] and self._rng.random() < chance and self._bite(service, silent):
                 return None
-        if action == "ReceiveMessage" and status == 200:
-            self._disturb(modes, answer)
+        # A FIFO queue neither repeats what is in flight nor gives it in another order.
+        if action == "ReceiveMessage" and status == 200 and not request["QueueUrl"].endswith(".fifo"):
+            self._disturb(modes, answer, request["QueueUrl"])
         if kept:
             for name, value in kept.items():
                 answer[name] = [*answer.get(name, ()), *value] if isinstance(value, list) else value
             answer.setdefault("Successful", []) if action in _BATCHES else None
         return status, answer
 
-    def _observe(self, action: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    def _observe(self, action: str, request: dict[str, Any], answer: dict[str, Any], asked: float) -> None:
+        """Write down what was done; whoever asked for it at that moment had done already what must come before."""
         if action == "ReceiveMessage":
             with self._lock:
                 for message in answer.get("Messages", ()):
@@ -161,13 +164,14 @@ class AwsChaos:
             failed = {entry["Id"] for entry in answer.get("Failed", ())}
             for entry in request["Entries"]:
                 if entry["Id"] not in failed:
-                    self._recorder.write("acked", mid=self._mid_of.get(entry["ReceiptHandle"], "unknown"))
+                    mid = self._mid_of.get(entry["ReceiptHandle"], "unknown")
+                    self._recorder.write("acked", mid=mid, unix=round(asked, 4))
         elif (
             action == "SendMessage"
-            and request["QueueUrl"].endswith("-dead")
+            and request["QueueUrl"].endswith(("-dead", "-dead.fifo"))
             and (mark := MARK.search(request["MessageBody"]))
         ):
-            self._recorder.write("dead", n=mark[1])
+            self._recorder.write("dead", n=mark[1], unix=round(time.time(), 4))
 
     def _book(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
         for table, writes in request["RequestItems"].items():
@@ -178,13 +182,11 @@ class AwsChaos:
                 if "connected_at" in item:  # a connection's, and not an audit's
                     self.booked.add(item["connection_id"]["S"])
 
-    def _disturb(self, modes: frozenset[str], answer: dict[str, Any]) -> None:
-        """Deliver again what was delivered lately, or in another order."""
+    def _disturb(self, modes: frozenset[str], answer: dict[str, Any], queue: str) -> None:
+        """Deliver again what this queue delivered lately, or in another order."""
         messages = list(answer.get("Messages", ()))
         if "duplicating" in modes and messages:
             with self._lock:
-                # Of the same queue, as every message of one answer is.
-                queue = self._recent[-1]["queue"]
                 old = [message for message in self._recent if message["queue"] == queue]
             have = {message["ReceiptHandle"] for message in messages}
             again = [message for message in old if message["ReceiptHandle"] not in have]

@@ -17,6 +17,7 @@ POINTS: dict[str, tuple[str, Any, bool]] = {
     "before appending": ("Redis", b"EVALSHA", False),
     "after appending": ("Redis", b"EVALSHA", True),
     "at the hint": ("Redis", b"PUBLISH", False),
+    "after burying": ("SQS", "SendMessage", True),
     "before deleting": ("SQS", "DeleteMessageBatch", False),
     "after deleting": ("SQS", "DeleteMessageBatch", True),
 }

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from tests.faults import recorder
 from tests.faults.authority import Authority
+from tests.faults.order import Order
 from tests.faults.windows import Windows, is_clock_behind, is_of_redis
 from tests.faults.witness import Member, Place
 
@@ -20,6 +22,8 @@ Event = dict[str, Any]
 
 HISTORY_ENTRIES = 1000  # the settings' defaults, which the suite leaves as they are
 REPLAY_BYTES = 1024 * 1024
+# An entry's time is Valkey's and a deletion's the proxy's: two programs that read one clock, Valkey to the millisecond.
+SAME_CLOCK_SECONDS = 0.001
 CLOCK_SECONDS = 1.5  # between a server's look at the clock and a member's
 # After Redis has been kept from a server: its joins wait ten seconds at most, and a look finds what it missed.
 REDIS_SECONDS = 12.0
@@ -34,9 +38,10 @@ class Checker:
         self.counts: Counter[str] = Counter()
         self._produced: dict[str, Event] = {}
         self._by_mid: dict[str, Event] = {}
-        self.dead: set[str] = set()
+        # When each message was first in a dead-letter queue, and first had a place, in unix seconds.
+        self.dead: dict[str, float] = {}
+        self._placed: dict[str, float] = {}
         self.acked: set[str] = set()
-        self._placed: set[str] = set()
         self._ids: set[tuple[str, str, str]] = set()
         # Room, epoch, seq: every entry that ever stood there; more than one where the history forked.
         self._history: dict[tuple[str, str], dict[str, dict[int, list[Event]]]] = defaultdict(
@@ -47,6 +52,7 @@ class Checker:
         self._members: dict[str, Member] = {}
         self._windows = Windows()
         self.authority = Authority(self._windows, self._broken)
+        self.order = Order(self._broken)
         # What a restart or a promotion took, by its place in the record; and what was confirmed by then.
         self._taken: dict[int, list[tuple[str, str, str]]] = {}
         self._confirmed: set[tuple[str, str, str]] = set()
@@ -61,7 +67,7 @@ class Checker:
         for event in everything:
             getattr(self, f"_judge_{event['event']}", _nothing)(event)
         for n, produced in self._produced.items():
-            if produced["by"] == "sqs" and n not in self._placed | self.dead:
+            if produced["by"] == "sqs" and n not in self._placed and n not in self.dead:
                 self._broken(f"message {n} is neither in a history nor in the dead-letter queue")
             if produced["refused"] and n in self._placed:
                 self._broken(f"message {n} must be refused, and has a place")
@@ -73,18 +79,20 @@ class Checker:
     # ── What there was ───────────────────────────────────────────────────────────────────────────────────────────────
     def _learn_produced(self, event: Event) -> None:
         self._produced[event["n"]] = event
+        self.order.learn(event)
         for mid in event.get("mids", ()):
             self._by_mid[mid] = event
 
     def _learn_dead(self, event: Event) -> None:
-        self.dead.add(event["n"])
+        # Of what only lay there at the end nobody knows since when.
+        self.dead[event["n"]] = min(self.dead.get(event["n"], inf), event.get("unix", inf))
 
     def _learn_acked(self, event: Event) -> None:
         self.acked.add(event["mid"])
 
     def _learn_appended(self, event: Event) -> None:
         key = (event["stage"], event["room"])
-        self._placed.add(event["n"])
+        self._placed[event["n"]] = min(self._placed.get(event["n"], inf), event["at"])
         self._ids.add((*key, event["id"]))
         self._id_of[event["n"]].add((*key, event["id"]))
         self._history[key][event["epoch"]][event["seq"]].append(event)
@@ -115,6 +123,7 @@ class Checker:
 
     # ── Producers, relay, registry ───────────────────────────────────────────────────────────────────────────────────
     def _judge_appended(self, event: Event) -> None:
+        self.order.judge(event)
         produced = self._produced.get(event["n"])
         if produced is None:
             self._broken(f"nobody produced {event['n']}, which has a place in {event['room']}")
@@ -129,10 +138,14 @@ class Checker:
 
     def _judge_acked(self, event: Event) -> None:
         produced = self._by_mid.get(event["mid"])
-        if produced is not None and produced["n"] not in self._placed | self.dead:
-            self._broken(f"message {produced['n']} was deleted from SQS and is in no history and no dead-letter queue")
-        if produced is not None:
-            self._confirmed |= self._id_of[produced["n"]]
+        if produced is None:
+            return
+        n = produced["n"]
+        since = min(self._placed.get(n, inf), self.dead.get(n, inf))
+        if since > event["unix"] + SAME_CLOCK_SECONDS:
+            late = "" if since == inf else f": it was {since - event['unix']:.3f} s later"
+            self._broken(f"message {n} was deleted from SQS and was in no history and no dead-letter queue{late}")
+        self._confirmed |= self._id_of[n]
 
     def _judge_sent(self, event: Event) -> None:
         member = self._members[event["client"]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.faults.member import Member
 from tests.faults.recorder import Recorder
-from tests.faults.world import ROOMS, World
+from tests.faults.world import PRODUCERS, ROOMS, World
 
 TICK_SECONDS = 0.2
 # What must never get a place; each still carries its mark.
@@ -93,6 +93,8 @@ class Producer:
         stage, room = key
         n, chance = self._next(), self._rng.random()
         about = {"n": n, "stage": stage, "room": room, "to": None, "expires": None, "refused": False, "by": "sqs"}
+        if stage in PRODUCERS:
+            about["group"] = f"{room}-{self._rng.choice(PRODUCERS[stage])}"
         if padding:
             body = {"user_id": 7, "room_id": room, "data": {"type": "info", "data": {"n": n, "pad": "x" * padding}}}
             return about, json.dumps(body), 1
@@ -113,7 +115,8 @@ class Producer:
         mids: dict[str, list[str]] = {about["n"]: [] for about, _, _ in messages}
         for start in range(0, len(bodies), 10):
             some = bodies[start : start + 10]
-            sent = await asyncio.to_thread(self._world.send_bodies, stage, [body for _, body in some])
+            grouped = [(body, about.get("group", "")) for about, body in some]
+            sent = await asyncio.to_thread(self._world.send_bodies, stage, grouped)
             for (about, _), mid in zip(some, sent, strict=True):
                 mids[about["n"]].append(mid)
         for about, _, _ in messages:

@@ -94,6 +94,7 @@ def table(result: Result) -> str:
         ("Deleted from SQS (acked)", len(judged.acked)),
         ("Dead letters", len(judged.dead)),
         ("Entries appended", counts["appended"]),
+        ("· of a FIFO queue, each producer's in order", judged.order.count),
         (f"Entries received by {result.members} members", counts["received"]),
         ("· shown", told["shown"]),
         ("Connections greeted", counts["hello"]),

@@ -36,6 +36,14 @@ def appended(n: int, seq: int = 0, **about: Any) -> Event:
     return {"event": "appended", "n": f"m{n}", "seq": seq, "prev": prev, **usual, **about}
 
 
+def acked(n: int, unix: float = 950.0) -> Event:
+    return {"event": "acked", "mid": f"sqs-{n}", "unix": unix}
+
+
+def dead(n: int, unix: float = 940.0) -> Event:
+    return {"event": "dead", "n": f"m{n}", "unix": unix}
+
+
 def place(n: int, seq: int | None = None, epoch: str = EPOCH) -> Event:
     return {"epoch": epoch, "seq": n if seq is None else seq, "id": f"id{n}" if n else ""}
 
@@ -79,7 +87,7 @@ TRUE = [
     hello(0, "fresh"),
     *(produced(n) for n in (1, 2, 3, 4)),
     *(appended(n) for n in (1, 2, 3, 4)),
-    *({"event": "acked", "mid": f"sqs-{n}"} for n in (1, 2, 3, 4)),
+    *(acked(n) for n in (1, 2, 3, 4)),
     received(1),
     received(2),
     CLOSED,
@@ -90,8 +98,8 @@ TRUE = [
     produced(5, to=["bob"]),
     appended(5, to=["bob"]),
     produced(6, refused=True),
-    {"event": "dead", "n": "m6"},
-    {"event": "acked", "mid": "sqs-6"},
+    dead(6),
+    acked(6),
     told("ping", 5),
     BOOKS,
     settled(5),
@@ -104,6 +112,11 @@ def violations(events: list[Event]) -> list[str]:
 
 def test_a_true_history_is_accepted() -> None:
     assert violations(TRUE) == []
+
+
+def test_a_deletion_in_the_very_millisecond_of_the_entry_is_accepted() -> None:
+    assert violations(instead(acked(4), acked(4, 900.0))(TRUE)) == []
+    assert violations(instead(acked(4), acked(4, 899.9995))(TRUE)) == []
 
 
 def test_what_is_written_down_late_is_judged_all_the_same() -> None:
@@ -149,11 +162,23 @@ CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
     "a gap told for no reason": (instead(received(3), told("gap", 3, "trimmed")), "for no reason"),
     "an epoch said to be lost that is the same": (instead(hello(2), hello(2, "lost", "epoch")), "for no reason"),
     "a fork told where there was none": (instead(hello(2), hello(2, "lost", "fork")), "for no reason"),
-    "a message deleted that is nowhere": (without(appended(4)), "deleted from SQS and is in no history"),
-    "a refused message deleted that is nowhere": (without({"event": "dead", "n": "m6"}), "no dead-letter queue"),
+    "a message deleted that is nowhere": (without(appended(4)), "deleted from SQS and was in no history"),
+    "a message deleted before it was in its history": (
+        instead(acked(4), acked(4, 899.99)),
+        "m4 was deleted from SQS and was in no history and no dead-letter queue: it was 0.010 s later",
+    ),
+    "a refused message deleted before it was a dead letter": (
+        instead(acked(6), acked(6, 939.9)),
+        "m6 was deleted from SQS and was in no history",
+    ),
+    "a refused message deleted of which a letter only turned up": (
+        instead(dead(6), {"event": "dead", "n": "m6"}),
+        "m6 was deleted from SQS and was in no history",
+    ),
+    "a refused message deleted that is nowhere": (without(dead(6)), "no dead-letter queue"),
     "a refused message in a history": (instead(told("ping", 5), appended(6), told("ping", 5)), "must be refused"),
     "a message that vanished": (
-        lambda events: without({"event": "acked", "mid": "sqs-4"})(without(appended(4))(without(received(4))(events))),
+        lambda events: without(acked(4))(without(appended(4))(without(received(4))(events))),
         "neither in a history nor in the dead-letter queue",
     ),
     "a message with two places": (
@@ -164,6 +189,18 @@ CORRUPTIONS: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
     "an entry for everybody that was for Bob": (instead(produced(5, to=["bob"]), produced(5)), "somebody else"),
     "an entry that does not follow its predecessor": (instead(appended(3), appended(3, prev="other")), "which follows"),
     "a member that is not where its room is": (instead(settled(5), produced(7), appended(7, 6), settled(6)), "past 6"),
+    "a member that is in another life than its room": (
+        instead(settled(5), {**settled(5), "heads": {f"{STAGE}/{ROOM}": ["e2", 5, "id5"]}}),
+        "is at ('e1', 5, 'id5') while its room is at ('e2', 5, 'id5')",
+    ),
+    "a member that has no position where its room has entries": (
+        lambda events: [*events, joining(client="bob-1", user="bob"), settled(5, "bob-1")],
+        "bob-1 is at None while its room is at",
+    ),
+    "a loss told to who has no position": (
+        instead(hello(0, "fresh"), hello(0, "lost", "epoch")),
+        "came without a position and was told that it lost something: epoch",
+    ),
     "a registry that is wrong": (
         lambda events: [*events, {**BOOKS, "ok": False}],
         "mirror was not right",
@@ -200,6 +237,29 @@ def test_a_corrupted_history_is_rejected(name: str) -> None:
     assert any(expected in violation for violation in found), found
 
 
+# ── A FIFO queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def grouped(n: int, group: str = "acme-one") -> Event:
+    return produced(n, group=group)
+
+
+def test_each_group_of_a_fifo_queue_has_an_order_of_its_own() -> None:
+    sent = [grouped(1), grouped(2), grouped(3, "acme-other"), grouped(4, "acme-other")]
+    assert violations([*sent, appended(1), appended(2), appended(3), appended(4)]) == []
+    assert violations([*sent, *(appended(n, seq) for seq, n in enumerate((3, 1, 4, 2), 1))]) == []
+    assert Checker().check([*sent, appended(1), appended(2)]).order.count == 2
+
+
+def test_a_message_with_its_place_after_one_of_its_group_that_was_sent_later_is_rejected() -> None:
+    found = violations([grouped(1), grouped(2), appended(2, 1), appended(1, 2)])
+    assert any("m1 of group" in each and "was sent before m2" in each for each in found), found
+    assert violations([produced(1), produced(2), appended(2, 1), appended(1, 2)]) == [], "a standard queue has no order"
+
+
+def test_a_place_that_redis_lost_is_given_again_later() -> None:
+    events = [grouped(1), grouped(2), appended(1), life("none", 0, ""), appended(2, 1, epoch="e2")]
+    assert violations([*events, appended(1, 2, epoch="e2")]) == []
+
+
 # ── What Redis's own losses excuse, and what they do not ─────────────────────────────────────────────────────────────
 def life(how: str, seq: int, epoch: str = EPOCH) -> Event:
     return {"event": "life", "how": how, "heads": {f"{STAGE}/{ROOM}": [epoch, seq]}}
@@ -228,6 +288,11 @@ def test_a_fork_that_is_not_told_is_rejected() -> None:
 def test_a_message_appended_again_after_its_place_was_lost_is_accepted() -> None:
     again = appended(3, 3, prev="id4")
     assert violations([*FORKED, again, told("lost", 1, "fork"), received(4, seq=2), received(3, shown=False)]) == []
+
+
+def test_what_comes_again_after_a_loss_that_was_told_is_not_shown_again() -> None:
+    told_lost = [*FORKED, appended(3, 3, prev="id4"), told("lost", 1, "fork"), received(4, seq=2)]
+    assert violations([*told_lost, received(3, shown=True)]) == [f"alice-1: {(EPOCH, 3, 'id3')} was shown again"]
 
 
 def test_a_message_appended_again_although_its_place_stands_is_rejected() -> None:
@@ -263,8 +328,7 @@ def promoted(seq: int, *, durable: bool) -> Event:
 
 
 def test_what_a_replica_confirmed_and_its_promotion_lost_is_rejected() -> None:
-    acked = {"event": "acked", "mid": "sqs-3"}
-    lost = [*BEFORE, acked, promoted(2, durable=True), told("lost", 2, "fork"), produced(5), appended(5, 3)]
+    lost = [*BEFORE, acked(3), promoted(2, durable=True), told("lost", 2, "fork"), produced(5), appended(5, 3)]
     found = violations([*lost, received(5, seq=3)])
     assert any("id3') was confirmed when a replica had it" in each for each in found)
     sent = [*BEFORE, {"event": "sent", "client": "alice-1", "id": "id3"}, promoted(2, durable=True)]
@@ -272,9 +336,8 @@ def test_what_a_replica_confirmed_and_its_promotion_lost_is_rejected() -> None:
 
 
 def test_what_nobody_confirmed_may_go_with_its_primary_and_in_memory_anything_may() -> None:
-    acked = {"event": "acked", "mid": "sqs-3"}
     assert not any("confirmed" in each for each in violations([*BEFORE, promoted(2, durable=True)]))
-    assert not any("confirmed" in each for each in violations([*BEFORE, acked, promoted(2, durable=False)]))
+    assert not any("confirmed" in each for each in violations([*BEFORE, acked(3), promoted(2, durable=False)]))
 
 
 def test_an_outage_may_be_told_when_redis_was_away() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from redis.backoff import NoBackoff
 
 from hermes_site.engines import HOST, Valkey
 from notifications.conf import Stage
-from notifications.exceptions import QueueUnavailable
+from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake import sqs
 from notifications.intake.queue import Queue
 from tests.conftest import Aws
 from tests.faults.aws import AwsChaos, _keep_half
+from tests.faults.break_processes import POINTS
 from tests.faults.chaos import ChaosProxy, is_message, split_replies
 from tests.faults.checker import Event
 from tests.faults.recorder import Recorder, read
@@ -253,6 +255,24 @@ def test_a_trap_springs_once_when_its_call_is_done(chaos: AwsChaos, recorder: Re
     queue.delete(messages)
     assert sprung == ["deleted"]
     assert recorded(recorder, "acked")
+
+
+def test_a_relay_may_be_killed_between_a_dead_letter_and_its_deletion(
+    chaos: AwsChaos, recorder: Recorder, queue: Queue
+) -> None:
+    where, action, answered = POINTS["after burying"]
+    assert where == "SQS"
+    found: list[tuple[int, int]] = []
+    chaos.set_trap(
+        action,
+        lambda: found.append((len(recorded(recorder, "dead")), len(recorded(recorder, "acked")))),
+        answered=answered,
+    )
+    (message, *_) = queue.receive()
+    refused = replace(message, body='["n", {"n": "m1"}]')
+    assert queue.dead_letter(refused, MessageRefused("not_an_object", ""))
+    queue.delete([message])
+    assert found == [(1, 0)]
 
 
 def test_a_trap_springs_before_its_call_is_done(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import jwt
@@ -33,7 +34,9 @@ from tests.waiting import eventually
 ROOMS = (("development", "acme"), ("development", "globex"), ("production", "acme"))
 SERVERS = ("server-0", "server-1")
 PARTS = (*SERVERS, "relay")
-QUEUES = {"development": "hermes-messageQueue", "production": "hermes-messageQueue-production"}
+QUEUES = {"development": "hermes-messageQueue", "production": "hermes-messageQueue-production.fifo"}
+# Whose messages must stay in order, each producer's of each room among themselves.
+PRODUCERS = {"production": ("one", "other")}
 
 
 class World(Hermes):
@@ -55,7 +58,8 @@ class World(Hermes):
         times: Times = SCALED,
         clocks: Path | None = None,
     ) -> None:
-        super().__init__(directory, without_foreign(dict(os.environ)), None, times.settings)
+        overrides = {**times.settings, "HERMES_QUEUE_NAME_PRODUCTION": QUEUES["production"]}
+        super().__init__(directory, without_foreign(dict(os.environ)), None, overrides)
         self.times = times
         self.redis_pair = Pair(directory)
         self.aws_proxy: AwsChaos = AwsChaos(recorder, rng)  # type: ignore[assignment]
@@ -231,9 +235,12 @@ class World(Hermes):
 
         return choose
 
-    def send_bodies(self, stage: str, bodies: list[str]) -> list[str]:
-        """Put at most ten bodies on a stage's queue; return their MessageIds."""
-        entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
+    def send_bodies(self, stage: str, bodies: list[tuple[str, str]]) -> list[str]:
+        """Put at most ten bodies on a stage's queue, each with its group, if it has one; return their MessageIds."""
+        entries: list[Any] = [{"Id": str(at), "MessageBody": body} for at, (body, _) in enumerate(bodies)]
+        for entry, (_, group) in zip(entries, bodies, strict=True):
+            if group:
+                entry |= {"MessageGroupId": group, "MessageDeduplicationId": secrets.token_hex(16)}
         answer = self.client("sqs").send_message_batch(QueueUrl=self._url(QUEUES[stage]), Entries=entries)
         assert not answer.get("Failed"), answer
         return [sent["MessageId"] for sent in sorted(answer["Successful"], key=lambda sent: int(sent["Id"]))]
@@ -276,7 +283,7 @@ class World(Hermes):
 
     def dead_marks(self, mark: Callable[[str], str | None]) -> list[str]:
         """Empty the dead-letter queues; return the marks of what lay there."""
-        bodies = [m["Body"] for name in QUEUES.values() for m in self.dead_letters(f"{name}-dead")]
+        bodies = [m["Body"] for name in QUEUES.values() for m in self.dead_letters(dead_of(name))]
         return [found for body in bodies if (found := mark(body))]
 
     def memory(self) -> dict[str, int]:
@@ -287,6 +294,11 @@ class World(Hermes):
             if process.running and path.exists():
                 found[name] = int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
         return found
+
+
+def dead_of(queue: str) -> str:
+    """Return the name of a queue's dead-letter queue."""
+    return queue.removesuffix(".fifo") + "-dead" + ".fifo" * queue.endswith(".fifo")
 
 
 def false_clocks() -> Path | None:

@@ -98,6 +98,20 @@ async def test_what_cannot_be_given_back_is_told(answer: Any, caplog: pytest.Log
     assert "come back when their visibility ends" in caplog.text
 
 
+async def test_a_call_that_fails_keeps_none_of_the_others_from_being_made(settings: Any) -> None:
+    settings.HERMES_VISIBILITY_SECONDS = 60
+    many = [Received(f"sqs-{number}", f"receipt-{number}", "") for number in range(25)]
+    asked = [([message.id for message in many[start : start + 10]], 60) for start in (0, 10, 20)]
+    script = Script(QueueUnavailable("no"), QueueUnavailable("no"))
+    hold = make_hold(script)
+    hold.take(many)
+    await hold.beat()
+    assert script.asked == asked
+    script.answers = [QueueUnavailable("no")]
+    await hold.give_back()
+    assert [ids for ids, seconds in script.asked[3:]] == [ids for ids, _ in asked]
+
+
 # ── In a relay ───────────────────────────────────────────────────────────────────────────────────────────────────────
 @asynccontextmanager
 async def stuck(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
@@ -196,6 +210,20 @@ async def test_an_error_of_our_own_ends_the_relay_and_gives_back_what_it_holds(
         with pytest.raises(RuntimeError, match="ours"):
             await asyncio.wait_for(scene.relay.run(), 30)
     assert len(Queue(scene.stage).receive()) == 1
+
+
+async def test_a_hold_that_fails_ends_the_relay_with_its_error(
+    scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that goes on without it would give what takes long to others, again and again, and say nothing."""
+    settings.HERMES_VISIBILITY_SECONDS = 1
+
+    async def beat() -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(scene.relay._hold, "beat", beat)
+    with pytest.raises(RuntimeError, match="ours"):
+        await asyncio.wait_for(scene.relay.run(), 15)
 
 
 # ── Durability ───────────────────────────────────────────────────────────────────────────────────────────────────────

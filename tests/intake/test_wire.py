@@ -6,7 +6,9 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError, SSLError
 
+from notifications import wire as module
 from notifications.conf import Stage
+from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake.queue import Queue
-from notifications.wire import Wire, connect
+from notifications.intake.received import Received
+from notifications.intake.sqs import with_bytes
+from notifications.wire import UnreadableAnswer, Wire, connect
 from tests.conftest import Aws
 from tests.intake.conftest import Sqs
 
@@ -203,7 +209,10 @@ def test_who_speaks_for_sqs_over_tls_is_one_whom_aws_ca_bundle_trusts(
         with pytest.raises(SSLError, match="certificate verify failed"):
             ask(make(f"https://localhost:{front.port}"), stage)
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-        assert ask(make(f"https://localhost:{front.port}"), stage) == stage.queue_name
+        before, wire = front.connections, make(f"https://localhost:{front.port}")
+        assert ask(wire, stage) == ask(wire, stage) == stage.queue_name
+        assert front.connections == before + 1, "it is kept over TLS, too"
+        del wire
 
 
 def test_behind_a_proxy_boto3_asks(make: Make, queues: Sqs, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,3 +229,203 @@ def test_bytes_in_an_attribute_are_bytes(queues: Sqs, stage: Stage) -> None:
     queues.put(stage.queue_name, "x", MessageAttributes=attributes)
     (received,) = Queue(stage).receive()
     assert received.attributes["raw"]["BinaryValue"] == b"\x00\xff"
+    (behind_a_proxy,) = with_bytes([{"MessageAttributes": {"raw": {"BinaryValue": b"\x00\xff"}}}])
+    assert behind_a_proxy["MessageAttributes"]["raw"]["BinaryValue"] == b"\x00\xff", "boto3 has decoded them"
+
+
+# ── Answers of every kind ────────────────────────────────────────────────────────────────────────────────────────────
+class Teller:
+    """A listener that says what it is told to.
+
+    Args:
+        connections: for each connection what is said to each of its requests, in pieces; then it ends.
+        pause: seconds between two pieces.
+    """
+
+    def __init__(self, *connections: list[tuple[bytes, ...]], pause: float = 0.02) -> None:
+        self._connections, self._pause = connections, pause
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.requests = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for answers in self._connections:
+            with suppress(OSError), closing(self._listener.accept()[0]) as connection:
+                connection.settimeout(1)
+                for pieces in answers:
+                    if not _whole(connection):
+                        break
+                    self.requests += 1
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        time.sleep(self._pause)
+
+    def close(self) -> None:
+        """Stop."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+
+def answer(body: bytes, status: str = "200 OK", head: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def open_ended(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
+
+
+YES = b'{"QueueUrl": "http://sqs/0/yes"}'
+NO = b'{"QueueUrl": "http://sqs/0/no"}'
+HINTS = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </x>\r\n\r\n"
+
+GOOD: dict[str, tuple[bytes, ...]] = {
+    "byte by byte": tuple(answer(YES)[at : at + 1] for at in range(len(answer(YES)))),
+    "an interim answer before it": (b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n", answer(YES)),
+    "two interim answers in one read with it": (HINTS + b"HTTP/1.1 100 Continue\r\n\r\n" + answer(YES),),
+    "in chunks": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"10\r\n" + YES[:16] + b"\r\n",
+        f"{len(YES) - 16:x}\r\n".encode() + YES[16:] + b"\r\n0\r\n\r\n",
+    ),
+    "ended by the connection": (open_ended(YES[:9]), YES[9:]),
+    "another behind it in one read": (answer(YES) + answer(NO, "408 Request Timeout"),),
+    "half of another behind it": (answer(YES) + answer(NO)[:20],),
+    "no HTTP behind it": (answer(YES) + b"<html>",),
+    "another behind one that closes": (answer(YES, head="Connection: close\r\n") + answer(NO),),
+    "a newer protocol offered": (answer(YES, head="Connection: Upgrade\r\nUpgrade: h2c\r\n"),),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_answer_is_read_whole_and_no_other_with_it(make: Make, stage: Stage, name: str) -> None:
+    with closing(Teller([GOOD[name]], [(answer(YES),)], pause=0.002)) as teller:
+        wire = make(teller.url)
+        assert ask(wire, stage) == "yes"
+        assert ask(wire, stage) == "yes", "what came behind the first is not taken for the second's"
+
+
+BROKEN: dict[str, tuple[bytes, ...]] = {
+    "nothing": (),
+    "half a status line": (b"HTTP/1.1 2",),
+    "half of the headers": (b"HTTP/1.1 200 OK\r\nDate: today\r\nConte",),
+    "headers without a length and no body": (open_ended(b""),),
+    "half of a body": (answer(YES)[:-5],),
+    "half of its chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n" + YES[:16] + b"\r\n",),
+    "an interim answer alone": (b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n",),
+    "another protocol": (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",),
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n",),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_answer_that_breaks_off_is_none(make: Make, stage: Stage, name: str) -> None:
+    with closing(Teller([BROKEN[name]])) as teller, pytest.raises(BotoCoreError, match="closed"):
+        ask(make(teller.url), stage)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_on_a_kept_connection_it_is_asked_for_again_on_a_new_one(make: Make, stage: Stage, name: str) -> None:
+    with closing(Teller([(answer(YES),), BROKEN[name]], [(answer(YES),)])) as teller:
+        wire = make(teller.url)
+        assert [ask(wire, stage), ask(wire, stage)] == ["yes", "yes"]
+        assert teller.requests == 3
+
+
+@pytest.mark.parametrize("last_word", [b"", answer(NO, "408 Request Timeout", "Connection: close\r\n")])
+def test_what_came_while_a_connection_was_idle_answers_nobody(make: Make, stage: Stage, last_word: bytes) -> None:
+    with closing(Teller([(answer(YES), b"", b"", last_word)], [(answer(YES),)])) as teller:
+        wire = make(teller.url)
+        assert ask(wire, stage) == "yes"
+        time.sleep(0.3)
+        assert ask(wire, stage) == "yes"
+        assert teller.requests == 2, "and no request was lost on it"
+
+
+def test_an_answer_that_drips_has_its_deadline_too(make: Make, stage: Stage) -> None:
+    drops = tuple(answer(YES)[at : at + 1] for at in range(len(answer(YES))))
+    with closing(Teller([drops], pause=0.1)) as teller:
+        began = time.monotonic()
+        with pytest.raises(BotoCoreError, match="Read timeout"):
+            ask(make(teller.url, answer_seconds=0.5), stage)
+        assert time.monotonic() - began < 2
+
+
+NOT_OURS = (b"<html>Please sign in</html>", b"<html>\xe9</html>", b'["a", "list"]', b"null", b"\xff\xfe")
+
+
+@pytest.mark.parametrize("body", NOT_OURS)
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "502 Bad Gateway"])
+def test_what_is_not_aws_s_answer_is_an_error_of_aws_s_kind(make: Make, stage: Stage, body: bytes, status: str) -> None:
+    """A proxy that wants a login, a broken balancer: it passes, and is waited out like any failure."""
+    with (
+        closing(Teller([(answer(body, status),)] * 2)) as teller,
+        pytest.raises((UnreadableAnswer, ClientError)) as said,
+    ):
+        ask(make(teller.url), stage)
+    if status == "200 OK":
+        assert isinstance(said.value, UnreadableAnswer)
+    else:
+        assert isinstance(said.value, ClientError)
+        assert said.value.response["Error"]["Code"] == status[:3]
+
+
+def test_a_queue_behind_a_proxy_that_wants_a_login_is_unavailable_and_takes_nothing(
+    stage: Stage, settings: Any
+) -> None:
+    page = (answer(NOT_OURS[0]),)
+    calls: dict[str, Callable[[Queue], Any]] = {
+        "receive": lambda queue: queue.receive(),
+        "delete": lambda queue: queue.delete([Received("1", "r", "{}")]),
+        "send": lambda queue: queue.send("{}"),
+        "bury": lambda queue: queue.dead_letter(Received("1", "r", "{}"), MessageRefused("not_json", "")),
+    }
+    for knows_urls in (False, True):
+        for call in calls.values():
+            with closing(Teller([page, page], [page])) as teller:
+                settings.AWS_ENDPOINT_URL = teller.url
+                queue = Queue(stage)
+                if knows_urls:
+                    queue._urls = {name: f"{teller.url}/0/{name}" for name in (stage.queue_name, stage.dlq_name)}
+                with pytest.raises(QueueUnavailable):
+                    call(queue)
+
+
+def test_many_threads_share_a_wire_and_each_gets_its_own_answer(make: Make, queues: Sqs, stage: Stage) -> None:
+    names = [f"{stage.queue_name}-{number}" for number in range(8)]
+    for name in names:
+        queues.client.create_queue(QueueName=name)
+    wire = make()
+
+    def ask_often(name: str) -> set[str]:
+        return {wire.call("GetQueueUrl", QueueName=name)["QueueUrl"].rpartition("/")[2] for _ in range(25)}
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert list(threads.map(ask_often, names)) == [{name} for name in names]
+    assert len(wire._idle) <= len(names)
+
+
+def test_credentials_that_come_late_are_found_by_both_clients(
+    queues: Sqs, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The host's own service, or a file that is mounted, may be later than we."""
+    file = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0)
+    theirs, ours = connect("sqs", endpoint=queues.engine.url, region="eu-west-1", answer_seconds=5, pool=1)
+    for _ in range(2):
+        with pytest.raises(NoCredentialsError):
+            ask(ours, stage)
+        with pytest.raises(NoCredentialsError):
+            theirs.get_queue_url(QueueName=stage.queue_name)
+    file.write_text("[default]\naws_access_key_id = late\naws_secret_access_key = secret\n")
+    assert ask(ours, stage) == stage.queue_name
+    assert theirs.get_queue_url(QueueName=stage.queue_name)["QueueUrl"]
+    theirs.close()

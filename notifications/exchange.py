@@ -1,0 +1,116 @@
+"""Exchange: one kept connection to AWS: a request out, its answer in, as httptools tells of it. Used by wire."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+
+import httptools
+
+
+class Connection:
+    """One connection, of one thread at a time.
+
+    Args:
+        connected: its socket.
+        answer_seconds: how long an answer may take, all of it.
+    """
+
+    __slots__ = (
+        *("_body", "_ends_with_us", "_headers", "_is_whole", "_poll", "_seconds", "_socket", "_status", "_told"),
+        "is_reusable",
+    )
+
+    def __init__(self, connected: socket.socket, answer_seconds: float) -> None:
+        self._socket, self._seconds = connected, answer_seconds
+        self._poll = select.poll()
+        self._poll.register(connected, select.POLLIN)
+        self.is_reusable = True
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the last answer: neither the end, nor what nobody has asked for.
+
+        A balancer tells a connection that was idle for long that it is (408), and a next request would take that for
+        its own answer.
+        """
+        return not self._poll.poll(0) and not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending())
+
+    def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send a request and wait for its answer.
+
+        Returns:
+            Its status, its headers by their names in small letters, and its body.
+
+        Raises:
+            OSError: it ended, or did not come in time (``TimeoutError``).
+            httptools.HttpParserError, httptools.HttpParserUpgrade: it is no HTTP, or no longer.
+        """
+        deadline = time.monotonic() + self._seconds
+        self._forget()
+        self._is_whole = self.is_reusable = False
+        self._told = parser = httptools.HttpResponseParser(self)
+        self._socket.settimeout(self._seconds)
+        self._socket.sendall(request)
+        while not self._is_whole:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("it did not come in time")
+            self._socket.settimeout(left)
+            data = self._socket.recv(64 * 1024)
+            if not data:
+                # One without a length is whole when the connection ends: a balancer's own, perhaps. Where it is empty,
+                # nobody can tell it from one that broke off.
+                if not (self._ends_with_us and self._body):
+                    raise ConnectionResetError("it ended before its answer did")
+                break
+            try:
+                parser.feed_data(data)
+            except httptools.HttpParserError:
+                if not self._is_whole:
+                    raise
+                self.is_reusable = False
+        return self._status, self._headers, bytes(self._body)
+
+    def _forget(self) -> None:
+        self._status, self._ends_with_us = 0, False
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    # ── For httptools ────────────────────────────────────────────────────────────────────────────────────────────────
+    # What comes behind a whole answer belongs to none: it is dropped, and the connection with it.
+    def on_message_begin(self) -> None:
+        """Take note of an answer that nobody has asked for."""
+        if self._is_whole:
+            self.is_reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if not self._is_whole:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Take note of the status, and of whether it is the connection's end that ends the body."""
+        if not self._is_whole:
+            self._status = self._told.get_status_code()
+            self._ends_with_us = not self._headers.keys() & {"content-length", "transfer-encoding"}
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if not self._is_whole:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Take note of the end; an interim answer (1xx) is forgotten, its headers too."""
+        if self._is_whole:
+            return
+        if self._status < 200:
+            self._forget()
+            return
+        self._is_whole, self.is_reusable = True, self._told.should_keep_alive()
