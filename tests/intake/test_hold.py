@@ -221,7 +221,7 @@ async def test_a_hold_that_fails_ends_the_relay_with_its_error(
     async def beat() -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(scene.relay._hold, "beat", beat)
+    monkeypatch.setattr(scene.relay.hold, "beat", beat)
     with pytest.raises(RuntimeError, match="ours"):
         await asyncio.wait_for(scene.relay.run(), 15)
 
