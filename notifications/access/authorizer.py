@@ -23,7 +23,7 @@ from django.conf import settings
 
 from notifications.access import token_store, tokens
 from notifications.access.origins import Application, Receive, Scope, Send
-from notifications.access.recall import Batches, Flights, Recent
+from notifications.access.recall import Batches, Flights, Recent, Trust
 from notifications.access.refusals import REFUSALS
 from notifications.access.standing import NOTHING, ROW_SECONDS, Standing, Standings, tag_of
 from notifications.access.token_store import Row
@@ -90,9 +90,7 @@ class Authorizer:
         # A member's many tabs come back at once: one reads the row.
         self._reading: Flights[_Read] = Flights()
         self._forgotten = 0
-        # Rows that others have read before these moments are not trusted: of all members, and of some.
-        self._trusted_since = float("-inf")
-        self._distrusted: Recent[float] = Recent(DISTRUSTED)
+        self._trust = Trust(DISTRUSTED)
         self._waiting = 0
         self._dynamodb = ThreadPoolExecutor(max_workers=8, thread_name_prefix="hermes-tokens")
         self._rows_of = {
@@ -142,11 +140,10 @@ class Authorizer:
             standing = await self._standings.recall(stage, user, room_id, claims.digests)
             if standing.age is not None and standing.admits(claims.issued_at):
                 read_at = asked_at - standing.age
-                distrusted = self._distrusted.get((stage.name, user, room_id)) or float("-inf")
-                if read_at >= max(self._trusted_since, distrusted):
+                if self._trust.reaches((stage.name, user, room_id), read_at):
                     return read_at
             # Looked for again: it may have been forgotten meanwhile.
-            known = self._recent(stage, user, room_id, asked_at) or await self._read_once(stage, user, room_id)
+            known = self._recent(stage, user, room_id, asked_at) or await self.read_once(stage, user, room_id)
         checked_at, row = known
         try:
             await self._judge(stage, claims, row, standing)
@@ -154,14 +151,14 @@ class Authorizer:
             if checked_at >= asked_at:
                 raise
             # The row is from memory, and the one that this token was given with may be newer.
-            checked_at, row = await self._read_once(stage, user, room_id)
+            checked_at, row = await self.read_once(stage, user, room_id)
             await self._judge(stage, claims, row, standing)
         return checked_at
 
     def forget(self, stage: str, user_id: str, room_id: str) -> None:
         """Read a member's row again before the next verdict; called when a revocation is announced."""
         self._forgotten += 1
-        self._distrusted.put((stage, user_id, room_id), time.monotonic())
+        self._trust.end((stage, user_id, room_id), time.monotonic())
         self._rows.drop((stage, user_id, room_id))
         self._reading.drop((stage, user_id, room_id))  # it may find what was before
 
@@ -174,7 +171,7 @@ class Authorizer:
 
     def trust_since(self, moment: float) -> None:
         """Trust rows that other processes have read since a moment, in monotonic seconds: all commands are known."""
-        self._trusted_since = moment
+        self._trust.since = moment
 
     async def reread(self, stage: Stage, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """Read rows again for the sweep of open connections; what it finds is what joins see, too.
@@ -196,7 +193,12 @@ class Authorizer:
         known = self._rows.get((stage.name, user, room_id))
         return known if known is not None and asked_at - known[0] < ROW_SECONDS else None
 
-    async def _read_once(self, stage: Stage, user: str, room_id: str) -> _Read:
+    async def read_once(self, stage: Stage, user: str, room_id: str) -> _Read:
+        """Read a member's row: one read, however many ask.
+
+        Raises:
+            Unavailable: DynamoDB does not answer.
+        """
         return await self._reading.join((stage.name, user, room_id), lambda: self._read(stage, user, room_id))
 
     async def _read(self, stage: Stage, user: str, room_id: str) -> _Read:

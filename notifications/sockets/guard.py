@@ -54,7 +54,8 @@ class ControlFeed(Feed):
         is_whole = super().extend_back(page)
         if is_whole and self._is_new:
             self._is_new = False
-            self._guard.learn(self.stage, page.entries, is_all=not self.ring.is_cut)
+            is_all = not self.ring.is_cut and page.reaches_back(REMEMBER_SECONDS)
+            self._guard.learn(self.stage, page.entries, is_all=is_all)
         return is_whole
 
     def deliver(self, entries: list[Entry]) -> None:
@@ -105,9 +106,11 @@ class Guard:
             entries: those that the control room retains.
             is_all: whether it retains all of the last minutes, so that rows read since then can be trusted.
         """
+        begun = self._obeying_since.get(stage)
         for entry in entries:
             self.obey(stage, entry)
-        if is_all and settings.HERMES_HISTORY_SECONDS >= REMEMBER_SECONDS:
+        is_understood = self._obeying_since.get(stage) == begun
+        if is_all and is_understood and settings.HERMES_HISTORY_SECONDS >= REMEMBER_SECONDS:
             self._obeying_since[stage] = time.monotonic() - REMEMBER_SECONDS
             self._authorizer.trust_since(max(self._obeying_since.values()))
 
@@ -135,6 +138,22 @@ class Guard:
                     if connection.grant.stage == stage and connection.id == connection_id:
                         connection.close(Close.DISCONNECTED, "disconnected")
 
+    def is_trusted(self, connection: Connection) -> bool:
+        """Whether all commands are known since the row was read by which a connection was granted its place."""
+        return connection.checked_at >= self._obeying_since.get(connection.grant.stage, 0.0)
+
+    async def look_again(self, connection: Connection) -> None:
+        """Judge one who joins by a newer row, where a revocation since its own may be unknown; before it is greeted.
+
+        Raises:
+            Unavailable: its row cannot be read now.
+        """
+        while not self.is_trusted(connection) and not connection.is_closing:
+            grant = connection.grant
+            stage = settings.HERMES_STAGES[grant.stage]
+            read_at, row = await self._authorizer.read_once(stage, grant.user, grant.room_id)
+            self._judge_one(connection, row, read_at)
+
     def check_joined(self, connection: Connection) -> None:
         """Close a connection whose authority was taken back after it was granted; called before it is greeted."""
         grant = connection.grant
@@ -144,7 +163,7 @@ class Guard:
         revoked = self._revoked.get((grant.stage, connection.user, grant.room_id))
         if revoked is not None and (grant.issued_at is None or grant.issued_at <= revoked[1]):
             connection.close(Close.REVOKED, "revoked")
-        elif connection.checked_at < self._obeying_since.get(grant.stage, 0.0):
+        elif not self.is_trusted(connection):
             self.sweep_soon()
 
     def sweep_soon(self) -> None:
@@ -186,11 +205,15 @@ class Guard:
             # Who joined meanwhile was let in by a newer row than these.
             if row is None or connection.grant.stage != stage or connection.checked_at > asked_at:
                 continue
-            connection.checked_at = asked_at
-            try:
-                judge_row(row, connection.grant.issued_at)
-            except TokenRefused as refusal:
-                connection.close(Close(refusal.close_code), refusal.reason)
+            self._judge_one(connection, row, asked_at)
+
+    @staticmethod
+    def _judge_one(connection: Connection, row: Row, read_at: float) -> None:
+        connection.checked_at = read_at
+        try:
+            judge_row(row, connection.grant.issued_at)
+        except TokenRefused as refusal:
+            connection.close(Close(refusal.close_code), refusal.reason)
 
     def _of(self, stage: str, user_id: str, room_id: str) -> list[Connection]:
         return [

@@ -122,9 +122,15 @@ class Hub:
         grant = connection.grant
         try:
             async with asyncio.timeout(JOIN_SECONDS):
-                # Commands first: nobody joins whom a command could not reach, or has not reached before we were there.
-                await self._feeds.reach((grant.stage, CONTROL_ROOM), None, is_whole=True)
-                feed = await self._feeds.reach((grant.stage, grant.room_id), position, is_whole=malformed)
+                while True:
+                    # Commands first: nobody joins whom a command could not reach, or has not before we were there.
+                    await self._feeds.reach((grant.stage, CONTROL_ROOM), None, is_whole=True)
+                    await self._guard.look_again(connection)
+                    if connection.is_closing:
+                        return
+                    feed = await self._feeds.reach((grant.stage, grant.room_id), position, is_whole=malformed)
+                    if self._guard.is_trusted(connection):
+                        break
         except TimeoutError as error:
             raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
         # From here on nothing waits, so that no entry can slip between the replay and what comes live.

@@ -407,6 +407,26 @@ async def test_when_commands_may_have_been_missed_every_row_is_read_again(
     assert (await refusal(authorizer, stage, make_token())).reason == "revoked"
 
 
+async def test_of_more_revocations_than_are_remembered_the_first_still_counts(
+    make_authorizer: Callable[[], Authorizer],
+    stage: Stage,
+    put_row: PutRow,
+    make_token: Token,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What another process has read of her before stands in Redis."""
+    monkeypatch.setattr(module, "DISTRUSTED", 3)
+    put_row(ALICE)
+    other, here = make_authorizer(), make_authorizer()
+    await other.authorize(stage, make_token())
+    await shared(other, 2)
+    await asyncio.to_thread(token_store.revoke, stage, str(ALICE), "acme", int(time.time()) + 1)
+    here.forget(stage.name, str(ALICE), "acme")
+    for number in range(3):
+        here.forget(stage.name, f"user-{number}", "acme")
+    assert (await refusal(here, stage, make_token())).reason == "revoked"
+
+
 # ── The sweep of open connections ────────────────────────────────────────────────────────────────────────────────────
 async def test_what_the_sweep_reads_joins_see_too(
     authorizer: Authorizer, stage: Stage, put_row: PutRow, make_token: Token, count: Count

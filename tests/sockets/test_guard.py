@@ -308,6 +308,54 @@ async def test_where_not_all_commands_are_retained_a_new_process_reads_the_rows(
             assert (await close_of(other))[0] == 4403
 
 
+async def test_a_revocation_that_the_history_has_trimmed_since_lets_a_new_process_show_nothing(
+    serving: Serving, another: Serving, settings: Any
+) -> None:
+    """As when a room of many members is deleted: what others have read of her is older than what is retained."""
+    settings.HERMES_HISTORY_ENTRIES = 10
+    token = serving.token()
+    async with serving.connect(token) as alice:
+        await control(alice, "hello")
+        await serving.publish(1)
+        await heard(alice)
+        await sync_to_async(revocation.revoke)("alice", "acme")
+        assert await close_of(alice) == (4403, "revoked")
+    hub = await serving.hubs.running()
+    others = [Message(f"c{n}", "hermes", CONTROL_ROOM, commands.encode(SignOut(f"tag-{n}"))) for n in range(12)]
+    await hub.publisher.publish("development", others)
+    await another.start()
+    async with another.connect(token) as alice:
+        with pytest.raises(ConnectionClosed):
+            pytest.fail(f"she was shown {await alice.recv()!r}")
+        assert alice.close_code == 4403
+    async with another.connect(serving.token("bob")) as bob:
+        assert (await control(bob, "hello"))["status"] == "fresh"
+
+
+async def test_a_new_process_trusts_no_row_where_it_did_not_understand_a_command(serving: Serving) -> None:
+    hub = await serving.hubs.running()
+    unknown = Message("c1", "hermes", CONTROL_ROOM, '{"kind":"dance"}')
+    ((result,), begun) = await hub.publisher.publish("development", [unknown]), time.monotonic()
+    hub._guard.learn("development", [result.entry], is_all=True)
+    assert hub._guard._obeying_since["development"] >= begun
+
+
+async def test_who_must_be_looked_at_again_waits_for_the_store(serving: Serving, settings: Any) -> None:
+    hub = await serving.hubs.running()
+    grant = await hub.authorizer.authorize(serving.stage, serving.token())
+    async with serving.connect(serving.token("bob")) as bob:  # so that commands are being followed
+        await control(bob, "hello")
+    hub._guard.begin("development")
+    settings.AWS_ENDPOINT_URL, working = "http://127.0.0.1:1", settings.AWS_ENDPOINT_URL
+    connection = serving.connection(grant)
+    with pytest.raises(StoreUnavailable):
+        await hub.join(connection, None)
+    settings.AWS_ENDPOINT_URL = working
+    await hub.join(connection, None)
+    assert connection in hub._connections
+    hub.leave(connection, None)
+
+
 def test_commands_survive_their_encoding() -> None:
     for command in (Revoke("alice", "acme", 7), SignOut("tag"), Disconnect("id")):
         assert commands.decode(json.loads(commands.encode(command))) == command
