@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from notifications.access import commands
-from notifications.access.authorizer import Authorizer, judge_row
+from notifications.access.authorizer import Authorizer, Grant, judge_row
 from notifications.access.commands import Disconnect, Revoke, SignOut
 from notifications.access.standing import ROW_SECONDS
 from notifications.exceptions import TokenRefused, Unavailable
@@ -154,16 +154,21 @@ class Guard:
             read_at, row = await self._authorizer.read_once(stage, grant.user, grant.room_id)
             self._judge_one(connection, row, read_at)
 
-    def check_joined(self, connection: Connection) -> None:
-        """Close a connection whose authority was taken back after it was granted; called before it is greeted."""
-        grant = connection.grant
+    def check_joined(self, connection: Connection, grant: Grant | None = None) -> None:
+        """Close a connection whose authority was taken back after it was granted; called before it is greeted.
+
+        Args:
+            grant: one that it is to have from now on, before it is told so; by default its own.
+        """
+        checked_at = connection.checked_at if grant is None else grant.checked_at
+        grant = grant or connection.grant
         if grant.session and (grant.stage, grant.session) in self._signed_out:
             connection.close(Close.REVOKED, "signed out")
             return
         revoked = self._revoked.get((grant.stage, connection.user, grant.room_id))
         if revoked is not None and (grant.issued_at is None or grant.issued_at <= revoked[1]):
             connection.close(Close.REVOKED, "revoked")
-        elif not self.is_trusted(connection):
+        elif checked_at < self._obeying_since.get(grant.stage, 0.0):
             self.sweep_soon()
 
     def sweep_soon(self) -> None:

@@ -175,6 +175,10 @@ class Hub:
 
     def refresh(self, connection: Connection, grant: Grant) -> None:
         """Let a connection stay, by a grant that ends at another time."""
+        # As in a join: a revocation since the verdict found a connection with the old grant.
+        self._guard.check_joined(connection, grant)
+        if connection.is_closing:
+            return
         connection.refresh(grant)
         if connection in self._connections:
             self.wheel.add(connection)

@@ -8,6 +8,7 @@ import statistics
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from notifications.models import Membership, Room
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.message import Message
-from tests.sockets.scene import Serving, close_of, control, heard
+from tests.sockets.scene import Serving, close_of, control, heard, recorder
 
 
 @sync_to_async
@@ -225,6 +226,29 @@ async def test_a_revocation_between_the_verdict_and_the_join_is_not_lost(serving
         await hub.join(connection, None)
         assert connection.close_code == 4403
         hub.leave(connection, None)
+
+
+@pytest.mark.parametrize("what", ["revoked", "signed out"])
+async def test_a_revocation_between_the_verdict_and_a_refresh_is_not_lost(serving: Serving, what: str) -> None:
+    """It is not about the grant by which she was connected when it came."""
+    hub, stage, now = await serving.hubs.running(), serving.stage, time.time()
+    session = tokens.session_tag("key", stage)
+    serving.token()
+    new = await hub.authorizer.authorize(stage, tokens.issue(stage, "alice", "acme", now=now, ttl=600, session=session))
+    connection = serving.connection(replace(new, session="", issued_at=int(now) + 100))
+    await hub.join(connection, None)
+    if what == "revoked":
+        await sync_to_async(revocation.revoke)("alice", "acme")
+    else:
+        await sync_to_async(revocation.sign_out)("key")
+    async with asyncio.timeout(5):
+        while not (hub._guard._revoked or hub._guard._signed_out):
+            await asyncio.sleep(0.01)
+    assert not connection.is_closing
+    hub.refresh(connection, new)
+    assert recorder(connection).closed == (4403, what)
+    assert not recorder(connection).controls("refreshed")
+    hub.leave(connection, None)
 
 
 async def test_a_command_of_another_release_makes_everybody_s_row_be_read(
