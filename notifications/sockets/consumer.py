@@ -83,7 +83,9 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
     # ── Called by the raw side, and by the inbox ─────────────────────────────────────────────────────────────────────
     def hear(self, said: str | bytes) -> bool:
         """See `server.Owner.hear`."""
-        return self._hub.inbox.put(self, said if isinstance(said, str) else None)
+        if isinstance(said, str):
+            return self._hub.inbox.put(self, said, is_urgent=protocol.is_refresh(said))
+        return self._hub.inbox.put(self, None)
 
     def heard(self) -> None:
         """See `inbox.Speaker.heard`."""
@@ -138,7 +140,8 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
         except ClientError as error:
             connection.error(error.code, error.message, error.ref or ref)
         except Unavailable as error:
-            logger.warning("A client's frame could not be obeyed: %s", error, extra=connection.fields)
+            level = logging.WARNING if hub.inbox.may_complain() else logging.DEBUG
+            logger.log(level, "A client's frame could not be obeyed: %s", error, extra=connection.fields)
             connection.error("unavailable", "That is not possible right now; try again.", ref)
         except Exception:
             logger.exception("A client's frame could not be obeyed; its connection is closed.", extra=connection.fields)

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 JOIN_SECONDS = 10.0
+RECENT_SECONDS = 5.0  # a worker of the inbox waits meanwhile
 STOP_SECONDS = 8.0
 CANCELLATIONS = 5
 
@@ -89,6 +90,7 @@ class Hub:
             "guard": self._keep_guard,
             "rooms": self._keep_rooms,
             **{f"obey-{number}": self.inbox.work for number in range(WORKERS)},
+            **{f"hurry-{number}": self.inbox.hurry for number in range(WORKERS)},
         }
         self._tasks = [asyncio.create_task(_forever(name, loop), name=f"hermes-{name}") for name, loop in loops.items()]
         try:  # so that the first connection finds the channel layer subscribed
@@ -189,7 +191,12 @@ class Hub:
         Raises:
             Unavailable: the history cannot be read now.
         """
-        feed = await self._feeds.reach((connection.grant.stage, connection.grant.room_id), None, is_whole=True)
+        key = (connection.grant.stage, connection.grant.room_id)
+        try:
+            async with asyncio.timeout(RECENT_SECONDS):
+                feed = await self._feeds.reach(key, None, is_whole=True)
+        except TimeoutError as error:
+            raise Unavailable(f"room {key[1]!r}: its history did not answer in time") from error
         return feed.recent(connection.user, limit)
 
     def drain(self, connection: Connection, slot_seconds: float) -> None:

@@ -17,6 +17,7 @@ from notifications.stream.message import encode_data, load_json
 from notifications.stream.position import Lost, Position, Resume
 
 MAX_RECENT = 200
+MAX_REFRESH = 8192  # characters of a `refresh` that may overtake other frames; a token has 4,096
 MAX_REF = 64  # characters: an id and a count fit; what is echoed should not be a payload
 PING_FRAME = b"\x89\x00"  # WebSocket's own ping, for clients that know nothing of hermes.v1
 
@@ -97,6 +98,16 @@ def parse_client_frame(text: str) -> SendMessage | Refresh | Recent:
                 raise ClientError("unknown_action", "The action must be sendMessage, refresh or recent.", ref)
     except MessageRefused as error:
         raise ClientError(error.code, error.detail, ref) from error
+
+
+def is_refresh(text: str) -> bool:
+    """Whether a client asks to stay; a look at the text is enough for nearly everything else that it says."""
+    if '"refresh"' not in text or len(text) > MAX_REFRESH:
+        return False
+    try:
+        return isinstance(parse_client_frame(text), Refresh)
+    except ClientError:
+        return False
 
 
 def _ref(frame: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from notifications.access import rooms
 from notifications.access.refusals import REFUSALS
 from notifications.models import Room
 from notifications.routing import websocket_application
+from notifications.sockets.inbox import WORKERS
 from tests.sockets.scene import Serving, close_of, control, heard
 
 
@@ -87,6 +89,30 @@ async def test_a_room_may_take_no_messages_from_browsers(serving: Serving, setti
         await control(alice, "hello")
         await say(alice, {"action": "sendMessage", "data": "hi"})
         assert (await control(alice, "error"))["code"] == "send_not_allowed"
+
+
+async def test_a_refresh_does_not_wait_for_frames_that_wait_for_sql(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(rooms, "_read", lambda _: go.wait(20))
+    monkeypatch.setattr(rooms, "ANSWER_SECONDS", 20.0)
+    rooms._cache.clear()
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            connecting = [serving.connect(serving.token(f"user-{n}", f"room-{n}")) for n in range(WORKERS)]
+            senders = [await stack.enter_async_context(each) for each in connecting]
+            alice = await stack.enter_async_context(serving.connect(serving.token()))
+            for socket in (*senders, alice):
+                await control(socket, "hello")
+                await say(socket, {"action": "sendMessage", "data": "hi"})
+            begun = time.monotonic()
+            await say(alice, {"action": "refresh", "token": serving.token(ttl=900)})
+            assert (await control(alice, "refreshed"))["expires_in_s"] > 800
+            assert time.monotonic() - begun < 5
+            go.set()
+    finally:
+        go.set()
 
 
 @pytest.mark.parametrize("frame", ["nope", "[]", {"action": "dance"}, b"\x00\x01", {"action": "recent", "limit": 0}])

@@ -15,6 +15,7 @@ from django.conf import settings as settings_module
 from hermes_site.engines import Valkey
 from notifications.exceptions import Unavailable
 from notifications.models import Connection as Row
+from notifications.sockets import hub as module
 from notifications.sockets.connection import Connection
 from notifications.sockets.crowd import TooManyConnections
 from notifications.sockets.hub import Hub, HubOfLoop
@@ -334,6 +335,20 @@ async def test_recent_entries_are_read_from_the_history_once(hub: Hub, connect: 
     await hub.join(alice, None)
     assert len(await hub.recent(alice, 2)) == 2
     assert len(await hub.recent(alice, 50)) == 3
+
+
+async def test_a_history_that_does_not_answer_is_not_waited_for_by_who_asks_what_is_recent(
+    hub: Hub, connect: Connect, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECENT_SECONDS", 0.2)
+    alice = connect("alice")
+    await hub.join(alice, None)
+    valkey.suspend()
+    try:
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            await asyncio.wait_for(hub.recent(alice, 2), 3)
+    finally:
+        valkey.resume()
 
 
 async def test_a_draining_hub_says_goodbye_with_a_position_and_a_slot(

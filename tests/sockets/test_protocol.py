@@ -61,6 +61,18 @@ def test_a_control_frame_has_the_articles_shape_and_no_seq() -> None:
     assert "seq" not in frame
 
 
+def test_a_refresh_is_known_at_sight_and_nothing_else_is_taken_for_one() -> None:
+    assert protocol.is_refresh('{"action": "refresh", "token": "t"}')
+    for other in (
+        '{"action": "sendMessage", "data": {"action": "refresh", "token": "t"}}',
+        '{"action": "refresh"}',
+        '"refresh"',
+        '{"action": "recent"}',
+        json.dumps({"action": "refresh", "token": "t" * 8192}),
+    ):
+        assert not protocol.is_refresh(other)
+
+
 def test_what_clients_say_is_understood() -> None:
     said = {
         name: protocol.parse_client_frame(json.dumps(golden(f"client_{name}")))
