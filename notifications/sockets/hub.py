@@ -86,6 +86,7 @@ class Hub:
         loops = {
             "receive": lambda: self._hints.run(on_listening),
             "follow": self._follower.run,
+            "ear": lambda: self._ear.mend(self._follower.compare_soon),
             "time": self.wheel.run,
             "guard": self._keep_guard,
             "rooms": self._keep_rooms,

@@ -44,6 +44,13 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
         super()._ensure_redis()
         self.round_trips = RoundTrips(self._redis)  # type: ignore[arg-type]
 
+    async def renew(self) -> None:
+        """End the subscription's connection; the receiver connects, and subscribes to all again."""
+        async with self._lock:
+            connection = getattr(self._pubsub, "connection", None)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+
     async def _do_receiving(self) -> None:
         """Receive for ever, as the library does, and read by ourselves while there is something to be read."""
         while True:
@@ -170,6 +177,11 @@ class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
             hear: called with all that one read of the socket has brought, packed; `deserialize` reads each.
         """
         self._get_layer().listeners[channel] = hear
+
+    async def renew(self) -> None:
+        """Make the subscriptions' connections anew: they hear nothing, and nobody has told them that they are over."""
+        for shard in self._get_layer()._shards:
+            await shard.renew()
 
     async def group_send_many(self, messages: Mapping[str, dict[str, Any]]) -> None:
         """Send a message to each of many groups.
