@@ -247,6 +247,20 @@ async def test_a_row_that_ended_is_read_and_its_verdict_need_not_be_computed(
     assert (len(hashes), len(reads)) == (0, 1)
 
 
+async def test_a_row_that_outlives_its_time_because_a_clock_went_back_is_read_again(
+    make_authorizer: Callable[[], Authorizer], aws: Aws, stage: Stage, put_row: PutRow, make_token: Token
+) -> None:
+    put_row(ALICE)
+    first = make_authorizer()
+    await first.authorize(stage, make_token())
+    cache = await shared(first, 2)
+    (name,) = await cache.keys("*:row:*")
+    await cache.pexpire(name, 3_600_000)  # as it looks when Redis's clock has gone back by an hour
+    key = {"user_id": {"S": str(ALICE)}, "room_id": {"S": "acme"}}
+    aws.dynamodb.delete_item(TableName=stage.tokens_table, Key=key)
+    assert (await refusal(make_authorizer(), stage, make_token())).reason == "no_row"
+
+
 @pytest.mark.usefixtures("verdict")
 async def test_who_comes_again_where_the_row_is_remembered_costs_no_hash_whoever_computed_it(
     make_authorizer: Callable[[], Authorizer], stage: Stage, make_token: Token, count: Count
