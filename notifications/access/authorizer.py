@@ -252,10 +252,10 @@ def judge_row(row: Row, issued_at: int | None) -> None:
     Raises:
         TokenRefused: there is no row, or the token was revoked.
     """
-    if row.token_hash is None:
-        raise TokenRefused("no_row")
     if row.not_before and (issued_at is None or issued_at <= row.not_before):
         raise TokenRefused("revoked", REVOKED)
+    if row.token_hash is None:
+        raise TokenRefused("no_row")
 
 
 class TokenGuard:

@@ -128,6 +128,9 @@ class Guard:
                 self._revoked[(stage, user_id, room_id)] = (time.monotonic(), not_before)
                 for connection in self._of(stage, user_id, room_id):
                     self.check_joined(connection)
+                    if not connection.is_closing:  # who was removed has no row, whatever the token's clock says
+                        connection.checked_at = float("-inf")
+                        self.sweep_soon()
             case SignOut(session):
                 self._signed_out[(stage, session)] = time.monotonic()
                 for connection in self._connections():

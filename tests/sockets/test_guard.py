@@ -52,6 +52,24 @@ async def test_a_removed_member_is_closed_at_once_and_the_others_stay(serving: S
         assert await close_of(socket) == (4403, "revoked")
 
 
+async def test_a_clock_that_is_ahead_saves_no_token_of_a_removed_member(serving: Serving) -> None:
+    """The token was given by another host, half a minute ahead of the one that revokes."""
+    alice, _ = await member(serving)
+    token = tokens.issue(serving.stage, alice.pk, "acme", now=time.time() + 30, ttl=600)
+    async with serving.connect(token) as socket:
+        await control(socket, "hello")
+        begun = time.monotonic()
+        await alice.memberships.all().adelete()
+        assert await close_of(socket) == (4401, "no_row")
+        assert time.monotonic() - begun < 3
+    async with serving.connect(token) as socket:
+        assert (await close_of(socket))[0] == 4401
+    await Membership.objects.acreate(room=await Room.objects.aget(code="acme"), user=alice)
+    serving.token(alice.pk)  # which writes the row, as the page does that gives a token
+    async with serving.connect(tokens.issue(serving.stage, alice.pk, "acme", now=time.time() + 5, ttl=600)) as socket:
+        await control(socket, "hello")
+
+
 async def test_a_deactivated_user_loses_every_room(serving: Serving) -> None:
     alice, token = await member(serving)
     await Membership.objects.acreate(room=await Room.objects.acreate(code="second"), user=alice)
