@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -168,6 +169,17 @@ class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
             layer._shards = [_Shard(shard.host, layer) for shard in layer._shards]
             layer.listeners = {}
         return layer
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        """Return a channel's name; where Redis does not answer nothing is kept of it, and it may be asked for again."""
+        layer = self._get_layer()
+        channel = f"{layer.prefix}{prefix}{uuid.uuid4().hex}"
+        try:
+            await layer._subscribe_to_channel(channel)
+        except BaseException:
+            layer.channels.pop(channel, None)
+            raise
+        return channel
 
     def listen(self, channel: str, hear: Callable[[Sequence[bytes]], None]) -> None:
         """Have what comes to a channel told at once, and not kept for `receive`.

@@ -199,6 +199,17 @@ async def test_no_payload_reaches_a_log_on_its_way_through_the_layer(
     assert "a-payload-like-no-other" not in caplog.text
 
 
+async def test_a_channel_that_could_not_be_made_leaves_nothing_behind(settings: Any) -> None:
+    nowhere = {"hosts": ["redis://127.0.0.1:1/0"]}
+    settings.CHANNEL_LAYERS = {"default": {**settings.CHANNEL_LAYERS["default"], "CONFIG": nowhere}}
+    lonely: Any = get_channel_layer()
+    for _ in range(3):
+        with pytest.raises(redis.ConnectionError):
+            await lonely.new_channel()
+    assert lonely._get_layer().channels == {}
+    await lonely.flush()
+
+
 async def test_who_listens_is_told_at_once_all_that_one_read_has_brought(layer: Any) -> None:
     channel, reads = await layer.new_channel(), []
     await layer.group_add("many", channel)
