@@ -264,9 +264,11 @@ class Feeds:
             while self._busy and count < WRITES_A_TURN:
                 feed = next(iter(self._busy))
                 del self._busy[feed]
-                count += feed.write(WRITES_A_ROOM)
-                if feed.is_busy:
-                    self._busy[feed] = None
+                try:
+                    count += feed.write(WRITES_A_ROOM)
+                finally:
+                    if feed.is_busy:
+                        self._busy[feed] = None
         finally:
             self._write_soon()
 
