@@ -74,11 +74,18 @@ class Guard:
 
     Args:
         connections: returns the process's connections.
+        of_member: returns those of a stage, a room and a user: a room that is deleted is a command for each member.
         authorizer: whose rows are read again.
     """
 
-    def __init__(self, connections: Callable[[], Iterable[Connection]], authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        connections: Callable[[], Iterable[Connection]],
+        of_member: Callable[[str, str, str], Iterable[Connection]],
+        authorizer: Authorizer,
+    ) -> None:
         self._connections = connections
+        self._of_member = of_member
         self._authorizer = authorizer
         self._revoked: dict[tuple[str, str, str], tuple[float, int]] = {}
         self._signed_out: dict[tuple[str, str], float] = {}
@@ -126,7 +133,7 @@ class Guard:
             case Revoke(user_id, room_id, not_before):
                 self._authorizer.forget(stage, user_id, room_id)
                 self._revoked[(stage, user_id, room_id)] = (time.monotonic(), not_before)
-                for connection in self._of(stage, user_id, room_id):
+                for connection in self._of_member(stage, room_id, user_id):
                     self.check_joined(connection)
                     if not connection.is_closing:  # who was removed has no row, whatever the token's clock says
                         connection.checked_at = float("-inf")
@@ -134,11 +141,11 @@ class Guard:
             case SignOut(session):
                 self._signed_out[(stage, session)] = time.monotonic()
                 for connection in self._connections():
-                    if (connection.grant.stage, connection.grant.session) == (stage, session):
+                    if connection.grant.session == session and connection.grant.stage == stage:
                         self.check_joined(connection)
             case Disconnect(connection_id):
                 for connection in self._connections():
-                    if connection.grant.stage == stage and connection.id == connection_id:
+                    if connection.id == connection_id and connection.grant.stage == stage:
                         connection.close(Close.DISCONNECTED, "disconnected")
 
     def is_trusted(self, connection: Connection) -> bool:
@@ -222,10 +229,3 @@ class Guard:
             judge_row(row, connection.grant.issued_at)
         except TokenRefused as refusal:
             connection.close(Close(refusal.close_code), refusal.reason)
-
-    def _of(self, stage: str, user_id: str, room_id: str) -> list[Connection]:
-        return [
-            connection
-            for connection in self._connections()
-            if (connection.grant.stage, connection.user, connection.grant.room_id) == (stage, user_id, room_id)
-        ]

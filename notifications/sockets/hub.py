@@ -65,7 +65,7 @@ class Hub:
         self.inbox = Inbox()
         self.publisher = Publisher(self._history)
         self.authorizer = Authorizer()
-        self._guard = Guard(lambda: list(self._connections), self.authorizer)
+        self._guard = Guard(lambda: list(self._connections), self._of_member, self.authorizer)
         self._feeds = Feeds(self._history, self._layer, self._guard.make_feed)
         self._follower = Follower(self._feeds, self._history)
         self._hints = Hints(self._layer, self._feeds, self._ear)
@@ -211,6 +211,10 @@ class Hub:
 
     def _feed_of(self, connection: Connection) -> Feed | None:
         return self._feeds.get((connection.grant.stage, connection.grant.room_id))
+
+    def _of_member(self, stage: str, room_id: str, user: str) -> list[Connection]:
+        feed = self._feeds.get((stage, room_id))
+        return [] if feed is None else list(feed.by_user.get(user, ()))
 
     def _greet(self, connection: Connection, feed: Feed, how: Resume) -> Resume:
         how, start, texts = feed.replay(how, connection.user)

@@ -22,10 +22,18 @@ from notifications.access.commands import Disconnect, Revoke, SignOut
 from notifications.access.standing import ROW_SECONDS
 from notifications.exceptions import StoreUnavailable
 from notifications.models import Membership, Room
+from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.message import Message
 from tests.sockets.scene import Serving, close_of, control, heard, recorder
+
+
+def make_entry_of(command: str) -> Entry:
+    """Make an entry of the control room."""
+    return Entry(
+        "e1", 1, "c1", "", frame(frame_head(Message("c1", "hermes", CONTROL_ROOM, command)), "e1", 1), None, None, 0
+    )
 
 
 @sync_to_async
@@ -281,6 +289,27 @@ async def test_a_command_of_another_release_makes_everybody_s_row_be_read(
                 await asyncio.sleep(0.01)
         await serving.publish(1)
         assert (await heard(alice))["seq"] == 1
+
+
+async def test_a_revocation_costs_a_look_at_its_member_and_not_at_everybody(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = await serving.hubs.running()
+    alice, bob = [
+        serving.connection(await hub.authorizer.authorize(serving.stage, serving.token(user)))
+        for user in ("alice", "bob")
+    ]
+    for each in (alice, bob):
+        await hub.join(each, None)
+    monkeypatch.setattr(hub._guard, "_connections", lambda: pytest.fail("everybody was looked at"))
+    for member in ("alice", "nobody"):
+        command = commands.encode(Revoke(member, "acme", int(time.time())))
+        hub._guard.obey("development", make_entry_of(command))
+    hub._guard.obey("development", make_entry_of(commands.encode(Revoke("bob", "empty", int(time.time())))))
+    assert (alice.close_code, bob.close_code) == (4403, None)
+    monkeypatch.undo()
+    for each in (alice, bob):
+        hub.leave(each, None)
 
 
 async def test_lost_commands_make_everybody_s_row_be_read(serving: Serving, valkey: Any) -> None:
