@@ -10,13 +10,13 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from django.conf import settings
 from websockets.frames import CloseCode
 
 from notifications.sockets import tcp
-from notifications.sockets.incoming import Incoming
+from notifications.sockets.incoming import Incoming, Owner
 from notifications.sockets.protocol import Close, close_frame
 
 DRAIN_SECONDS = 5.0
@@ -29,18 +29,6 @@ RATE_GRACE = 1.0  # s for a client that sends without end to see why it is close
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
 _STOPPING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-
-class Owner(Protocol):
-    """Who is told what a client says."""
-
-    def hear(self, said: str | bytes) -> bool:
-        """Take a message; returns whether more may come at once, else `WebSocket.go_on` says when."""
-        ...
-
-    def ended(self, code: int) -> None:
-        """The connection is over; called once."""
-        ...
 
 
 class WebSocket(asyncio.Protocol):
@@ -304,6 +292,9 @@ class WebSocket(asyncio.Protocol):
         for said in incoming.read(data):
             if self._owner is not None and self._code is None and not self._owner.hear(said):
                 self.is_busy = True
+        if incoming.idle and self._owner is not None and self._code is None:
+            self._owner.bear(incoming.idle)
+        incoming.idle = 0
         answers = incoming.answers()
         if self.close_sent or self.transport.is_closing():
             if incoming.has_closed:  # it has answered our close frame, and has read it thus

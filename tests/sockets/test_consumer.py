@@ -156,6 +156,18 @@ async def test_a_client_that_says_too_much_is_not_heard_and_in_the_end_closed(se
         assert (await heard(bob))["seq"] == 1
 
 
+async def test_what_is_recent_counts_by_its_bytes(serving: Serving, settings: Any) -> None:
+    settings.HERMES_CLIENT_BURST, settings.HERMES_CLIENT_RATE = 20, 1
+    await serving.publish(*range(1, 19), data='"' + "x" * 50_000 + '"')
+    async with serving.connect(serving.token(), max_size=None) as alice:
+        await control(alice, "hello")
+        for _ in range(2):  # the first leaves something
+            await say(alice, {"action": "recent"})
+            assert len((await control(alice, "recent"))["entries"]) == 18
+        await say(alice, {"action": "recent"})
+        assert (await control(alice, "error"))["code"] == "rate_limited"
+
+
 async def test_recent_entries_come_on_request(serving: Serving) -> None:
     await serving.publish(1, 2, 3)
     async with serving.connect(serving.token()) as alice:

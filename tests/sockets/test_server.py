@@ -77,8 +77,29 @@ async def test_a_reader_that_stalls_is_cut_and_its_neighbours_notice_nothing(
         assert (await heard(bob))["seq"] == 41
 
 
-async def test_a_reader_that_only_pings_is_cut_as_well(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pongs must neither pile up nor pass for progress."""
+async def test_a_client_that_pings_without_end_is_told_that_it_sends_too_much(serving: Serving, settings: Any) -> None:
+    settings.HERMES_CLIENT_RATE = 1
+    hub = await serving.hubs.running()
+    async with serving.connect(serving.token("bob")) as bob:
+        await control(bob, "hello")
+        for _ in range(10):
+            await bob.ping()
+        _, writer = await stalled_client(serving, serving.token("alice"))
+        await until(lambda: len(hub._connections) == 2)
+        (alice,) = [each for each in hub._connections if each.user == "alice"]
+        writer.write((b"\x89\x80" + b"\0\0\0\0") * 600)  # one slice of them takes 1.8 ms of the loop
+        await until(lambda: alice.is_closing)
+        assert alice.close_code == 4129
+        await serving.publish(1)
+        assert (await heard(bob))["seq"] == 1
+        writer.close()
+
+
+async def test_a_reader_that_only_pings_is_cut_as_well(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Its pongs must neither pile up nor pass for progress, whatever it may send."""
+    settings.HERMES_CLIENT_BURST = settings.HERMES_CLIENT_RATE = 1_000_000
     monkeypatch.setattr(outbound, "STALL_SECONDS", 1.0)
     hub = await serving.hubs.running()
     _, writer = await stalled_client(serving, serving.token("alice"))
