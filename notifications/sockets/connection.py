@@ -167,7 +167,7 @@ class Connection:
             slot_seconds: clients are spread over this time, so that they do not all come back at once.
         """
         retry_after_ms = int(random.uniform(0, slot_seconds) * 1000)  # noqa: S311  spreading load, not a secret
-        self.control(protocol.control("goodbye", {**protocol.place(position), "retry_after_ms": retry_after_ms}))
+        self.control(protocol.goodbye(position, retry_after_ms))
 
 
 def _end(grant: Grant) -> float:

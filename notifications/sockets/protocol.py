@@ -141,6 +141,21 @@ def ping(position: Position) -> bytes:
     return control("ping", place(position))
 
 
+def goodbye(position: Position, retry_after_ms: int) -> bytes:
+    """A `goodbye` frame: the process goes away.
+
+    Args:
+        position: the room's, from which the client will resume.
+        retry_after_ms: the client's own return slot.
+    """
+    return b"%b%d}}}" % (_goodbye(position), retry_after_ms)
+
+
+@functools.lru_cache(4096)  # ten thousand are said at once, and only the slots differ in a room
+def _goodbye(position: Position) -> bytes:
+    return control("goodbye", {**place(position), "retry_after_ms": 0}).removesuffix(b"0}}}")
+
+
 def hello(resume: Resume, position: Position, replayed: int, **about: Any) -> bytes:
     """The first frame of a hermes.v1 connection.
 
