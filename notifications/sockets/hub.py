@@ -36,6 +36,7 @@ from notifications.sockets.guard import Guard
 from notifications.sockets.hints import Hints
 from notifications.sockets.inbox import WORKERS, Inbox
 from notifications.sockets.outbound import Batch
+from notifications.sockets.ring import Ring
 from notifications.sockets.wheel import Wheel
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
@@ -131,7 +132,12 @@ class Hub:
                     await self._guard.look_again(connection)
                     if connection.is_closing:
                         return
-                    feed = await self._feeds.reach((grant.stage, grant.room_id), position, is_whole=malformed)
+                    key, ring = (grant.stage, grant.room_id), None
+                    feed = await self._feeds.reach(key, position, is_whole=malformed)
+                    if feed.ring.is_full_of_others(position, connection.user):
+                        older = (await self._feeds.read_whole(feed)).entries
+                        feed = await self._feeds.reach(key, position)
+                        ring = feed.ring.with_older(older)
                     if self._guard.is_trusted(connection):
                         break
         except TimeoutError as error:
@@ -146,9 +152,9 @@ class Hub:
         if malformed:
             how = Resume(after=feed.ring.before.seq, lost=Lost.EPOCH)
         else:
-            how = feed.resume(position) or Resume(after=feed.ring.before.seq, lost=Lost.UNAVAILABLE)
+            how = feed.resume(position, ring) or Resume(after=feed.ring.before.seq, lost=Lost.UNAVAILABLE)
         if connection.speaks_v1:
-            how = self._greet(connection, feed, how)
+            how = self._greet(connection, feed, how, ring)
         feed.add(connection)
         self._connections.add(connection)
         self.wheel.add(connection)
@@ -216,8 +222,8 @@ class Hub:
         feed = self._feeds.get((stage, room_id))
         return [] if feed is None else list(feed.by_user.get(user, ()))
 
-    def _greet(self, connection: Connection, feed: Feed, how: Resume) -> Resume:
-        how, start, texts = feed.replay(how, connection.user)
+    def _greet(self, connection: Connection, feed: Feed, how: Resume, ring: Ring | None) -> Resume:
+        how, start, texts = feed.replay(how, connection.user, ring)
         greeting = protocol.hello(
             how,
             start,
