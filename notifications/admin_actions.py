@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 
-from notifications.exceptions import HermesError
+from notifications.exceptions import HermesError, StageNotConfigured
 
 NAMED = 5  # rows in a sentence
 CONFIRMED = "post"  # as in Django's own question before a deletion
@@ -84,9 +84,10 @@ def carry_out(
     done: Callable[[Sequence[_Row]], str],
     failed: Callable[[_Row], str],
 ) -> list[_Row]:
-    """Act on each row, log each, and say in one message what was done; stop at the first that fails.
+    """Act on each row, log each, and say in one message what was done.
 
-    Those that follow would most likely fail as well, each after a wait.
+    What is not answered stops it: those that follow would most likely fail as well, each after a wait. A row of a stage
+    that this process does not have is told of, and the others go on.
 
     Args:
         admin: whose action it is.
@@ -94,17 +95,20 @@ def carry_out(
         rows: what it is done to.
         act: does it to one; raises `HermesError` where it cannot.
         log: what the admin's log says of each.
-        done, failed: what is said of those that it was done to, and of the one that failed.
+        done, failed: what is said of those that it was done to, and of one that failed.
 
     Returns:
         Those that it was done to.
     """
     finished: list[_Row] = []
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         try:
             act(row)
+        except StageNotConfigured as error:
+            admin.message_user(request, f"{failed(row)}: {error}", messages.ERROR)
+            continue
         except HermesError as error:
-            rest = len(rows) - len(finished) - 1
+            rest = len(rows) - number
             text = f"{failed(row)}: {type(error).__name__}. Stopped there{f', before {rest} more' if rest else ''}."
             admin.message_user(request, text, messages.ERROR)
             break

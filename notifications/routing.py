@@ -7,8 +7,9 @@ from typing import Any
 from channels.routing import URLRouter
 from django.urls import path, re_path
 
-from notifications.access.authorizer import Authorizer, TokenGuard
+from notifications.access.authorizer import Authorizer
 from notifications.access.origins import Application, OriginGuard, Receive, Scope, Send
+from notifications.access.token_guard import TokenGuard
 from notifications.sockets.consumer import NotificationConsumer
 from notifications.sockets.hub import HubOfLoop
 

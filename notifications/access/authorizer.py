@@ -1,4 +1,4 @@
-"""Authorizer: a handshake's token becomes a grant, or a refusal. ASGI middleware between routing and sockets.consumer.
+"""Authorizer: a token becomes a grant, or a refusal. Asked by token_guard at a handshake, by the hub at a refresh.
 
 In order of cost: the JWT (microseconds), what another process has found out of the member (standing: one question to
 Redis), the member's row (DynamoDB, read again after three quarters of a minute), the bcrypt verdict (milliseconds to
@@ -8,23 +8,19 @@ Redis), the member's row (DynamoDB, read again after three quarters of a minute)
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
 
 import redis.asyncio
 from django.conf import settings
 
 from notifications.access import token_store, tokens
-from notifications.access.origins import Application, Receive, Scope, Send
-from notifications.access.recall import Batches, Flights, Recent
-from notifications.access.refusals import REFUSALS
+from notifications.access.recall import Batches, Flights, Recent, Trust
 from notifications.access.standing import NOTHING, ROW_SECONDS, Standing, Standings, tag_of
 from notifications.access.token_store import Row
 from notifications.access.verdicts import Verdicts
@@ -33,9 +29,7 @@ from notifications.exceptions import TokenRefused, Unavailable
 
 logger = logging.getLogger(__name__)
 
-SUBPROTOCOL = "hermes.v1"
-TOKEN_SUBPROTOCOL = "hermes.token."  # noqa: S105  a prefix
-BAD_REQUEST, TOKEN, REVOKED, UNAVAILABLE = 4400, 4401, 4403, 4113  # docs/protocol.md
+REVOKED = 4403  # docs/protocol.md
 
 CACHED = 50_000  # rows a process remembers; some 10 MB
 DISTRUSTED = 10_000  # members whose revocation was announced; a row counts for 45 s
@@ -90,9 +84,7 @@ class Authorizer:
         # A member's many tabs come back at once: one reads the row.
         self._reading: Flights[_Read] = Flights()
         self._forgotten = 0
-        # Rows that others have read before these moments are not trusted: of all members, and of some.
-        self._trusted_since = float("-inf")
-        self._distrusted: Recent[float] = Recent(DISTRUSTED)
+        self._trust = Trust(DISTRUSTED)
         self._waiting = 0
         self._dynamodb = ThreadPoolExecutor(max_workers=8, thread_name_prefix="hermes-tokens")
         self._rows_of = {
@@ -142,11 +134,10 @@ class Authorizer:
             standing = await self._standings.recall(stage, user, room_id, claims.digests)
             if standing.age is not None and standing.admits(claims.issued_at):
                 read_at = asked_at - standing.age
-                distrusted = self._distrusted.get((stage.name, user, room_id)) or float("-inf")
-                if read_at >= max(self._trusted_since, distrusted):
+                if self._trust.reaches((stage.name, user, room_id), read_at):
                     return read_at
             # Looked for again: it may have been forgotten meanwhile.
-            known = self._recent(stage, user, room_id, asked_at) or await self._read_once(stage, user, room_id)
+            known = self._recent(stage, user, room_id, asked_at) or await self.read_once(stage, user, room_id)
         checked_at, row = known
         try:
             await self._judge(stage, claims, row, standing)
@@ -154,14 +145,14 @@ class Authorizer:
             if checked_at >= asked_at:
                 raise
             # The row is from memory, and the one that this token was given with may be newer.
-            checked_at, row = await self._read_once(stage, user, room_id)
+            checked_at, row = await self.read_once(stage, user, room_id)
             await self._judge(stage, claims, row, standing)
         return checked_at
 
     def forget(self, stage: str, user_id: str, room_id: str) -> None:
         """Read a member's row again before the next verdict; called when a revocation is announced."""
         self._forgotten += 1
-        self._distrusted.put((stage, user_id, room_id), time.monotonic())
+        self._trust.end((stage, user_id, room_id), time.monotonic())
         self._rows.drop((stage, user_id, room_id))
         self._reading.drop((stage, user_id, room_id))  # it may find what was before
 
@@ -174,7 +165,7 @@ class Authorizer:
 
     def trust_since(self, moment: float) -> None:
         """Trust rows that other processes have read since a moment, in monotonic seconds: all commands are known."""
-        self._trusted_since = moment
+        self._trust.since = moment
 
     async def reread(self, stage: Stage, members: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """Read rows again for the sweep of open connections; what it finds is what joins see, too.
@@ -196,7 +187,12 @@ class Authorizer:
         known = self._rows.get((stage.name, user, room_id))
         return known if known is not None and asked_at - known[0] < ROW_SECONDS else None
 
-    async def _read_once(self, stage: Stage, user: str, room_id: str) -> _Read:
+    async def read_once(self, stage: Stage, user: str, room_id: str) -> _Read:
+        """Read a member's row: one read, however many ask.
+
+        Raises:
+            Unavailable: DynamoDB does not answer.
+        """
         return await self._reading.join((stage.name, user, room_id), lambda: self._read(stage, user, room_id))
 
     async def _read(self, stage: Stage, user: str, room_id: str) -> _Read:
@@ -250,71 +246,7 @@ def judge_row(row: Row, issued_at: int | None) -> None:
     Raises:
         TokenRefused: there is no row, or the token was revoked.
     """
-    if row.token_hash is None:
-        raise TokenRefused("no_row")
     if row.not_before and (issued_at is None or issued_at <= row.not_before):
         raise TokenRefused("revoked", REVOKED)
-
-
-class TokenGuard:
-    """Middleware: lets a handshake with a valid token through, with ``scope["hermes.grant"]``; refuses the others.
-
-    To refuse with a reason that a browser can read, the connection is accepted first and then closed.
-
-    Args:
-        application: the consumer.
-        authorizer: returns the process's authorizer.
-    """
-
-    def __init__(self, application: Application, authorizer: Callable[[], Awaitable[Authorizer]]) -> None:
-        self._application = application
-        self._authorizer = authorizer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one handshake."""
-        scope["hermes.v1"] = SUBPROTOCOL in scope["subprotocols"]
-        stage = settings.HERMES_STAGES.get(scope["url_route"]["kwargs"]["stage"])
-        if stage is None:
-            await _refuse(scope, receive, send, BAD_REQUEST, "unknown stage")
-            return
-        try:
-            authorizer = await self._authorizer()
-            scope["hermes.grant"] = await authorizer.authorize(stage, credentials(scope))
-        except TokenRefused as refusal:
-            fields = {"stage": stage.name, "code": refusal.close_code, "reason": refusal.reason}
-            logger.info("A token was refused: %s", refusal.reason, extra=fields)
-            await _refuse(scope, receive, send, refusal.close_code, refusal.reason)
-            return
-        except Unavailable as error:
-            fields = {"stage": stage.name, "code": UNAVAILABLE, "reason": "unavailable"}
-            logger.warning("A join has to wait: %s", error, extra=fields)
-            await _refuse(scope, receive, send, UNAVAILABLE, "unavailable")
-            return
-        await self._application(scope, receive, send)
-
-
-def credentials(scope: Scope) -> str:
-    """Find the token of a handshake: among the subprotocols, or in the query string as the article's clients send it.
-
-    Raises:
-        TokenRefused: there is none, or more than one.
-    """
-    offered: list[str] = [p[len(TOKEN_SUBPROTOCOL) :] for p in scope["subprotocols"] if p.startswith(TOKEN_SUBPROTOCOL)]
-    offered += parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token", [])
-    if not offered or not offered[0]:
-        raise TokenRefused("no_token")
-    if len(offered) > 1:
-        raise TokenRefused("two_tokens")
-    return offered[0]
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send, code: int, reason: str) -> None:
-    REFUSALS.labels(reason.replace(" ", "_")).inc()
-    await receive()  # websocket.connect
-    await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if scope["hermes.v1"] else None})
-    await send({"type": "websocket.close", "code": code, "reason": reason})
-    # The closing handshake is the client's turn; leaving now would let the server cut it short.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(AUTHORIZE_SECONDS):
-            while (await receive())["type"] != "websocket.disconnect":
-                pass
+    if row.token_hash is None:
+        raise TokenRefused("no_row")

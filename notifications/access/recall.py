@@ -30,16 +30,40 @@ class Recent(Generic[_T]):
         """Return what was put, or ``None``."""
         return self._items.get(key)
 
-    def put(self, key: Hashable, value: _T) -> None:
-        """Remember a value as the newest."""
+    def put(self, key: Hashable, value: _T) -> _T | None:
+        """Remember a value as the newest; returns the value that was forgotten for it."""
         self._items.pop(key, None)
         self._items[key] = value
-        if len(self._items) > self._size:
-            del self._items[next(iter(self._items))]
+        return self._items.pop(next(iter(self._items))) if len(self._items) > self._size else None
 
     def drop(self, key: Hashable) -> None:
         """Forget one."""
         self._items.pop(key, None)
+
+
+class Trust:
+    """Since when rows count that other processes have read: of everybody, and of those who were revoked.
+
+    Args:
+        size: how many of the latter it remembers.
+    """
+
+    def __init__(self, size: int) -> None:
+        # Monotonic seconds.
+        self.since = float("-inf")
+        self._ended: Recent[float] = Recent(size)
+        # Who the first of them were is not known any more: they may be anybody.
+        self._forgotten_at = float("-inf")
+
+    def end(self, member: Hashable, moment: float) -> None:
+        """Trust no row of a member that was read before a moment."""
+        forgotten = self._ended.put(member, moment)
+        if forgotten is not None:
+            self._forgotten_at = max(self._forgotten_at, forgotten)
+
+    def reaches(self, member: Hashable, read_at: float) -> bool:
+        """Whether a member's row counts that was read at a moment."""
+        return read_at >= max(self.since, self._ended.get(member) or self._forgotten_at)
 
 
 class Flights(Generic[_T]):

@@ -29,12 +29,14 @@ from notifications.stream.message import Message
 logger = logging.getLogger(__name__)
 
 
-def revoke(user_id: str, room_id: str, stage_names: Iterable[str] | None = None) -> None:
+def revoke(user_id: str, room_id: str, stage_names: Iterable[str] | None = None, *, is_member: bool = True) -> None:
     """Refuse every token that a member has for a room, and close the connections made with them.
 
     Args:
         user_id, room_id: the member and the room; who is still a member gets a new token on asking.
         stage_names: by default every stage.
+        is_member: if not any more, the row goes as well: the clock that stamped a token may be ahead of ours, and the
+            token would be newer than its revocation.
 
     Raises:
         StoreUnavailable: DynamoDB does not answer. Nothing was revoked in the stage whose table it names, nor in those
@@ -44,6 +46,8 @@ def revoke(user_id: str, room_id: str, stage_names: Iterable[str] | None = None)
     not_before = int(time.time())
     for stage in _stages(stage_names):
         token_store.revoke(stage, user_id, room_id, not_before)
+        if not is_member:
+            token_store.empty(stage, user_id, room_id)
         _command(stage, Revoke(user_id, room_id, not_before))
 
 
@@ -75,7 +79,7 @@ def on_membership_changed(instance: Membership, **signal: Any) -> None:
     """Receive Django's `pre_save`: a membership that becomes another user's or another room's ends the old one."""
     old = Membership.objects.filter(pk=instance.pk).select_related("room").first() if instance.pk else None
     if old is not None and (old.user_id, old.room_id) != (instance.user_id, instance.room_id):
-        revoke(str(old.user_id), old.room.code)
+        revoke(str(old.user_id), old.room.code, is_member=False)
 
 
 def on_room_changed(instance: Room, **signal: Any) -> None:
@@ -83,19 +87,19 @@ def on_room_changed(instance: Room, **signal: Any) -> None:
     old = Room.objects.filter(pk=instance.pk).first() if instance.pk else None
     if old is not None and old.code != instance.code:
         for membership in old.memberships.all():
-            revoke(str(membership.user_id), old.code)
+            revoke(str(membership.user_id), old.code, is_member=False)
 
 
 def on_membership_deleted(instance: Membership, **signal: Any) -> None:
     """Receive Django's `post_delete`: it is the one place that every way of removing a member passes."""
-    revoke(str(instance.user_id), instance.room.code)
+    revoke(str(instance.user_id), instance.room.code, is_member=False)
 
 
 def on_user_saved(instance: Any, **signal: Any) -> None:
     """Receive Django's `post_save`: a user who is switched off loses all rooms."""
     if not instance.is_active:
         for membership in Membership.objects.filter(user_id=instance.pk).select_related("room"):
-            revoke(str(instance.pk), membership.room.code)
+            revoke(str(instance.pk), membership.room.code, is_member=False)
 
 
 def on_signed_out(request: Any, **signal: Any) -> None:
@@ -111,7 +115,7 @@ def _stages(names: Iterable[str] | None) -> list[Stage]:
     try:
         return [stages[name] for name in names]
     except KeyError as error:
-        raise StageNotConfigured(f"HERMES_STAGES does not have the stage {error.args[0]!r}") from error
+        raise StageNotConfigured(f"HERMES_STAGES does not have the stage {error.args[0]!r}.") from error
 
 
 def _message(command: Command) -> Message:

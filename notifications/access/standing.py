@@ -111,7 +111,8 @@ class Standings:
         except (redis.RedisError, OSError, TimeoutError):
             return NOTHING  # Redis only saves work here; joining needs it too, and says so
         matching = {value.decode(): digest for (value, _), digest in zip(verdicts, digests, strict=True) if value}
-        if row is None or milliseconds <= 0:
+        # Nobody gives a row more than its time: Redis's clock has gone back since, and nobody knows how old it is.
+        if row is None or not 0 < milliseconds <= ROW_SECONDS * 1000:
             return Standing(matching=matching)
         not_before, _, tag = row.decode().partition(":")
         return Standing(ROW_SECONDS - milliseconds / 1000, int(not_before), tag, matching)

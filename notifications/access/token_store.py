@@ -159,6 +159,25 @@ def revoke(stage: Stage, user_id: str, room_id: str, not_before: int) -> None:
     )
 
 
+def empty(stage: Stage, user_id: str, room_id: str) -> None:
+    """Take a member's row for none, until `save` or another issuer writes it again; it is left without a digest.
+
+    A deletion would say the same, and need a permission that nothing else of Hermes needs.
+
+    Raises:
+        StoreUnavailable: DynamoDB does not answer.
+    """
+    if room_id.startswith(REVOKED_PREFIX):
+        return  # nobody can join such a room, and the row would be another room's revocation
+    key = {"user_id": {"S": user_id}, "room_id": {"S": room_id}}
+    try:
+        _client().put_item(TableName=stage.tokens_table, Item=key, ConditionExpression="attribute_exists(user_id)")
+    except _client().exceptions.ConditionalCheckFailedException:
+        return  # there is none
+    except (BotoCoreError, ClientError) as error:
+        raise _unavailable(stage, error) from error
+
+
 def definition(stage: Stage) -> Any:
     """Return the ``CreateTable`` request of the stage's tokens table."""
     names = ("user_id", "room_id")

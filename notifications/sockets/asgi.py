@@ -29,7 +29,7 @@ Application = Callable[..., Awaitable[None]]
 
 
 class Asgi:
-    """A `server.Owner` that an application talks to.
+    """An `incoming.Owner` that an application talks to.
 
     Args:
         link: the WebSocket.
@@ -76,6 +76,9 @@ class Asgi:
         """Keep a message for `receive`; the client is not read meanwhile."""
         self._put({"type": "websocket.receive", "text" if isinstance(said, str) else "bytes": said})
         return False
+
+    def bear(self, frames: int) -> None:
+        """Nothing: an application that asks for each message has limits of its own."""
 
     def ended(self, code: int) -> None:
         """Keep for `receive` that it is over."""

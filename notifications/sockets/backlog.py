@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from notifications.sockets.connection import Connection
 from notifications.sockets.outbound import Batch
+from notifications.sockets.protocol import Close
 from notifications.sockets.vitals import TALLY
 from notifications.stream.entry import Entry
 
@@ -61,8 +62,14 @@ class Backlog:
         connections, batch = self._lined_up[0]
         some = connections[self._reached : self._reached + most]
         open_ones = [connection for connection in some if connection.close_code is None]
-        for connection in open_ones:
-            connection.outbound.write(batch)
+        try:
+            for connection in open_ones:
+                connection.outbound.write(batch)
+        except Exception:
+            # Who was before it must not be written to again. It has missed something, and comes back for it.
+            self._reached += some.index(connection) + 1
+            connection.close(Close.UNAVAILABLE, "unavailable")
+            raise
         TALLY.written(len(batch.entries), batch.size, len(open_ones))
         self._reached += len(some)
         if self._reached >= len(connections):

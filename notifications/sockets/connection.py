@@ -18,6 +18,7 @@ from notifications.sockets.vitals import TALLY
 from notifications.stream.position import Position
 
 OVERDRAFT = 100  # frames that a client may send beyond its bucket before it is closed
+ANSWER_BYTES = 64 * 1024  # of an answer that cost as much as a frame: 40 bytes may ask for a mebibyte
 EXPIRING_SECONDS = 30  # a client is told this long before its token ends; it takes one request to refresh it
 # Tokens given in the same second end in the same second: their connections are closed over this many seconds after it,
 # so that the clients do not all come back at once. Less than a second, within which guarantee 6 wants them closed.
@@ -121,11 +122,20 @@ class Connection:
         Args:
             now: monotonic seconds.
         """
+        self.charge(1, now)
+        return self._credit >= 0
+
+    def charge(self, frames: float, now: float) -> None:
+        """Count what a client costs beside the frames that are heard; too much of it closes it with 4129.
+
+        Args:
+            frames: as many as it costs.
+            now: monotonic seconds.
+        """
         filled = self._credit + (now - self._credited_at) * settings.HERMES_CLIENT_RATE
-        self._credit, self._credited_at = min(filled, float(settings.HERMES_CLIENT_BURST)) - 1, now
+        self._credit, self._credited_at = min(filled, float(settings.HERMES_CLIENT_BURST)) - frames, now
         if self._credit < -OVERDRAFT:
             self.close(Close.RATE, "rate")
-        return self._credit >= 0
 
     def keep_time(self, now: float) -> None:
         """Tell a client that its token ends soon; close it when it has ended, at `ends_at`.
@@ -157,7 +167,7 @@ class Connection:
             slot_seconds: clients are spread over this time, so that they do not all come back at once.
         """
         retry_after_ms = int(random.uniform(0, slot_seconds) * 1000)  # noqa: S311  spreading load, not a secret
-        self.control(protocol.control("goodbye", {**protocol.place(position), "retry_after_ms": retry_after_ms}))
+        self.control(protocol.goodbye(position, retry_after_ms))
 
 
 def _end(grant: Grant) -> float:

@@ -18,11 +18,11 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 
 from notifications.access import rooms
-from notifications.access.authorizer import SUBPROTOCOL
 from notifications.access.refusals import REFUSALS
+from notifications.access.token_guard import SUBPROTOCOL
 from notifications.exceptions import ClientError, HistoryUnavailable, TokenRefused, Unavailable
 from notifications.sockets import protocol
-from notifications.sockets.connection import Connection
+from notifications.sockets.connection import ANSWER_BYTES, Connection
 from notifications.sockets.crowd import TooManyConnections, subscriber_of
 from notifications.sockets.hub import Hub, HubOfLoop
 from notifications.sockets.outbound import RAW_EXTENSION, QueuedOutbound, RawOutbound, RawSocket
@@ -82,8 +82,14 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
 
     # ── Called by the raw side, and by the inbox ─────────────────────────────────────────────────────────────────────
     def hear(self, said: str | bytes) -> bool:
-        """See `server.Owner.hear`."""
-        return self._hub.inbox.put(self, said if isinstance(said, str) else None)
+        """See `incoming.Owner.hear`."""
+        if isinstance(said, str):
+            return self._hub.inbox.put(self, said, is_urgent=protocol.is_refresh(said))
+        return self._hub.inbox.put(self, None)
+
+    def bear(self, frames: int) -> None:
+        """See `incoming.Owner.bear`."""
+        self._connection.charge(frames, time.monotonic())
 
     def heard(self) -> None:
         """See `inbox.Speaker.heard`."""
@@ -91,7 +97,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
             self._raw.go_on()
 
     def ended(self, code: int) -> None:
-        """See `server.Owner.ended`."""
+        """See `incoming.Owner.ended`."""
         self._raw = None
         self._hub.leave(self._connection, code)
 
@@ -134,11 +140,14 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
                 case Refresh(token):
                     await self._refresh(hub, connection, token)
                 case Recent(limit):
-                    connection.control(protocol.recent(await hub.recent(connection, limit), ref))
+                    answer = protocol.recent(await hub.recent(connection, limit), ref)
+                    connection.charge(len(answer) // ANSWER_BYTES, time.monotonic())
+                    connection.control(answer)
         except ClientError as error:
             connection.error(error.code, error.message, error.ref or ref)
         except Unavailable as error:
-            logger.warning("A client's frame could not be obeyed: %s", error, extra=connection.fields)
+            level = logging.WARNING if hub.inbox.may_complain() else logging.DEBUG
+            logger.log(level, "A client's frame could not be obeyed: %s", error, extra=connection.fields)
             connection.error("unavailable", "That is not possible right now; try again.", ref)
         except Exception:
             logger.exception("A client's frame could not be obeyed; its connection is closed.", extra=connection.fields)

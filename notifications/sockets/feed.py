@@ -14,7 +14,7 @@ from django.conf import settings
 from notifications.sockets import protocol
 from notifications.sockets.backlog import Backlog
 from notifications.sockets.connection import Connection
-from notifications.sockets.ring import Ring
+from notifications.sockets.ring import Ring, new_ring
 from notifications.sockets.vitals import CONNECTED, LOST, TALLY
 from notifications.stream import trace
 from notifications.stream.entry import Entry
@@ -45,7 +45,7 @@ class Feed:
         self.pending: list[Entry] = []
         self._backlog = Backlog()
         self._since = 0.0  # when the first of those pending came, in monotonic seconds
-        self.ring = _ring(head)
+        self.ring = new_ring(head)
         # Whether the ring reaches back to the oldest entry retained, as far as its size allows.
         self.is_whole = False
 
@@ -140,21 +140,25 @@ class Feed:
             entries = [entry for entry in entries if entry.seq > shared]
             lost_from, lost_to = (entries[0].seq if entries else head.seq + 1), self.head.seq
         start = Position(head.epoch, entries[0].seq - 1, entries[0].prev) if entries else head
-        self.ring = _ring(start)
+        self.ring = new_ring(start)
         self.is_whole = False
         self.tell("lost", reason, lost_from, lost_to, start)
         self._find(entries)
 
-    def resume(self, position: Position | None) -> Resume | None:
+    def resume(self, position: Position | None, ring: Ring | None = None) -> Resume | None:
         """Decide how a client goes on, if the ring can.
+
+        Args:
+            ring: a longer one than this feed's, here and in `replay`.
 
         Returns:
             How; ``None`` when the history must be asked first (`needs_history` says so, too).
         """
         if self.needs_history(position):
             return None
-        how = resume(position, self.head, self.ring.before.seq + 1, self.ring.id_at)
-        if how.lost is Lost.TRIMMED and self.ring.is_cut:
+        ring = ring or self.ring
+        how = resume(position, self.head, ring.before.seq + 1, ring.id_at)
+        if how.lost is Lost.TRIMMED and ring.is_cut:
             how = Resume(after=how.after, lost=Lost.TOO_FAR)
         return how
 
@@ -177,7 +181,7 @@ class Feed:
         self.is_whole = self.ring.extend_back(page.entries)
         return self.is_whole
 
-    def replay(self, how: Resume, user: str) -> tuple[Resume, Position, list[bytes]]:
+    def replay(self, how: Resume, user: str, ring: Ring | None = None) -> tuple[Resume, Position, list[bytes]]:
         """Collect what a client gets at once, within the replay's limits.
 
         Args:
@@ -190,16 +194,16 @@ class Feed:
         """
         if how.fresh:
             return how, self.head, []
-        now, size = time.time(), 0
+        ring, now, size = ring or self.ring, time.time(), 0
         chosen: list[bytes] = []
-        visible = [entry for entry in self.ring.after(how.after) if entry.visible_to(user, now)]
+        visible = [entry for entry in ring.after(how.after) if entry.visible_to(user, now)]
         for entry in reversed(visible):
             size += len(entry.frame)
             if len(chosen) >= settings.HERMES_REPLAY_ENTRIES or size > settings.HERMES_REPLAY_BYTES:
                 how = Resume(after=entry.seq, lost=how.lost or Lost.TOO_FAR)
                 break
             chosen.append(entry.frame)
-        start = Position(self.head.epoch, how.after, self.ring.id_at(how.after) or "")
+        start = Position(self.head.epoch, how.after, ring.id_at(how.after) or "")
         return how, start, chosen[::-1]
 
     def recent(self, user: str, limit: int) -> list[bytes]:
@@ -295,7 +299,7 @@ class Feed:
         )
         TALLY.gaps += 1
         self.tell("gap", Lost.TRIMMED, self.head.seq + 1, page.oldest - 1, start)
-        self.ring = _ring(start)
+        self.ring = new_ring(start)
         self.is_whole = False
         self._find(page.entries)
 
@@ -309,12 +313,3 @@ class Feed:
         if kind == "lost":
             LOST.labels(reason.value, CONNECTED).inc(len(told))
         self.line_up(told, [protocol.missing(kind, reason, first, last, position)])
-
-
-def _ring(head: Position) -> Ring:
-    return Ring(
-        head,
-        max_entries=settings.HERMES_HISTORY_ENTRIES,
-        max_bytes=settings.HERMES_REPLAY_BYTES,
-        max_age_ms=settings.HERMES_HISTORY_SECONDS * 1000,
-    )

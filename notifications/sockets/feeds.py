@@ -16,6 +16,7 @@ from notifications.sockets.vitals import TALLY
 from notifications.stream import keys
 from notifications.stream.history import History
 from notifications.stream.position import Position
+from notifications.stream.replies import Page
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Feeds:
         self._opening: dict[Key, asyncio.Task[Feed]] = {}
         self._filling: dict[Feed, asyncio.Task[bool]] = {}
         self._extending: dict[Feed, asyncio.Task[None]] = {}
+        self._reading: dict[Feed, asyncio.Task[Page]] = {}
         self._lacking: set[Feed] = set()
         self._new: set[Feed] = set()
         self._held: dict[Key, int] = {}
@@ -118,6 +120,19 @@ class Feeds:
             task.add_done_callback(_notice)
         await asyncio.shield(task)
 
+    async def read_whole(self, feed: Feed) -> Page:
+        """Return all that a room's history retains; one read, however many ask at once, and nothing of it is kept.
+
+        Raises:
+            HistoryUnavailable: Redis does not answer.
+        """
+        task = self._reading.get(feed)
+        if task is None:
+            task = self._reading[feed] = asyncio.create_task(self._read_whole(feed), name="hermes-read")
+            task.add_done_callback(lambda _: self._reading.pop(feed, None))
+            task.add_done_callback(_notice)
+        return await asyncio.shield(task)
+
     def fill(self, feed: Feed) -> asyncio.Task[bool]:
         """Ask the history for what a feed lacks; one read at a time, however many ask.
 
@@ -187,6 +202,7 @@ class Feeds:
         tasks: list[asyncio.Task[Any]] = [
             *self._opening.values(),
             *self._extending.values(),
+            *self._reading.values(),
             *self._filling.values(),
         ]
         for task in tasks:
@@ -219,9 +235,12 @@ class Feeds:
         self._new.add(feed)
         return feed
 
-    async def _extend_back(self, feed: Feed) -> None:
+    async def _read_whole(self, feed: Feed) -> Page:
         async with self._readers:
-            page = await self._history.read(feed.stage, feed.room_id)
+            return await self._history.read(feed.stage, feed.room_id)
+
+    async def _extend_back(self, feed: Feed) -> None:
+        page = await self._read_whole(feed)
         if not feed.extend_back(page):
             await self.fill_now(feed)
 
@@ -264,9 +283,11 @@ class Feeds:
             while self._busy and count < WRITES_A_TURN:
                 feed = next(iter(self._busy))
                 del self._busy[feed]
-                count += feed.write(WRITES_A_ROOM)
-                if feed.is_busy:
-                    self._busy[feed] = None
+                try:
+                    count += feed.write(WRITES_A_ROOM)
+                finally:
+                    if feed.is_busy:
+                        self._busy[feed] = None
         finally:
             self._write_soon()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from notifications.access import commands
-from notifications.access.authorizer import Authorizer, judge_row
+from notifications.access.authorizer import Authorizer, Grant, judge_row
 from notifications.access.commands import Disconnect, Revoke, SignOut
 from notifications.access.standing import ROW_SECONDS
 from notifications.exceptions import TokenRefused, Unavailable
@@ -54,7 +54,8 @@ class ControlFeed(Feed):
         is_whole = super().extend_back(page)
         if is_whole and self._is_new:
             self._is_new = False
-            self._guard.learn(self.stage, page.entries, is_all=not self.ring.is_cut)
+            is_all = not self.ring.is_cut and page.reaches_back(REMEMBER_SECONDS)
+            self._guard.learn(self.stage, page.entries, is_all=is_all)
         return is_whole
 
     def deliver(self, entries: list[Entry]) -> None:
@@ -73,11 +74,18 @@ class Guard:
 
     Args:
         connections: returns the process's connections.
+        of_member: returns those of a stage, a room and a user: a room that is deleted is a command for each member.
         authorizer: whose rows are read again.
     """
 
-    def __init__(self, connections: Callable[[], Iterable[Connection]], authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        connections: Callable[[], Iterable[Connection]],
+        of_member: Callable[[str, str, str], Iterable[Connection]],
+        authorizer: Authorizer,
+    ) -> None:
         self._connections = connections
+        self._of_member = of_member
         self._authorizer = authorizer
         self._revoked: dict[tuple[str, str, str], tuple[float, int]] = {}
         self._signed_out: dict[tuple[str, str], float] = {}
@@ -105,9 +113,11 @@ class Guard:
             entries: those that the control room retains.
             is_all: whether it retains all of the last minutes, so that rows read since then can be trusted.
         """
+        begun = self._obeying_since.get(stage)
         for entry in entries:
             self.obey(stage, entry)
-        if is_all and settings.HERMES_HISTORY_SECONDS >= REMEMBER_SECONDS:
+        is_understood = self._obeying_since.get(stage) == begun
+        if is_all and is_understood and settings.HERMES_HISTORY_SECONDS >= REMEMBER_SECONDS:
             self._obeying_since[stage] = time.monotonic() - REMEMBER_SECONDS
             self._authorizer.trust_since(max(self._obeying_since.values()))
 
@@ -123,28 +133,52 @@ class Guard:
             case Revoke(user_id, room_id, not_before):
                 self._authorizer.forget(stage, user_id, room_id)
                 self._revoked[(stage, user_id, room_id)] = (time.monotonic(), not_before)
-                for connection in self._of(stage, user_id, room_id):
+                for connection in self._of_member(stage, room_id, user_id):
                     self.check_joined(connection)
+                    if not connection.is_closing:  # who was removed has no row, whatever the token's clock says
+                        connection.checked_at = float("-inf")
+                        self.sweep_soon()
             case SignOut(session):
                 self._signed_out[(stage, session)] = time.monotonic()
                 for connection in self._connections():
-                    if (connection.grant.stage, connection.grant.session) == (stage, session):
+                    if connection.grant.session == session and connection.grant.stage == stage:
                         self.check_joined(connection)
             case Disconnect(connection_id):
                 for connection in self._connections():
-                    if connection.grant.stage == stage and connection.id == connection_id:
+                    if connection.id == connection_id and connection.grant.stage == stage:
                         connection.close(Close.DISCONNECTED, "disconnected")
 
-    def check_joined(self, connection: Connection) -> None:
-        """Close a connection whose authority was taken back after it was granted; called before it is greeted."""
-        grant = connection.grant
+    def is_trusted(self, connection: Connection) -> bool:
+        """Whether all commands are known since the row was read by which a connection was granted its place."""
+        return connection.checked_at >= self._obeying_since.get(connection.grant.stage, 0.0)
+
+    async def look_again(self, connection: Connection) -> None:
+        """Judge one who joins by a newer row, where a revocation since its own may be unknown; before it is greeted.
+
+        Raises:
+            Unavailable: its row cannot be read now.
+        """
+        while not self.is_trusted(connection) and not connection.is_closing:
+            grant = connection.grant
+            stage = settings.HERMES_STAGES[grant.stage]
+            read_at, row = await self._authorizer.read_once(stage, grant.user, grant.room_id)
+            self._judge_one(connection, row, read_at)
+
+    def check_joined(self, connection: Connection, grant: Grant | None = None) -> None:
+        """Close a connection whose authority was taken back after it was granted; called before it is greeted.
+
+        Args:
+            grant: one that it is to have from now on, before it is told so; by default its own.
+        """
+        checked_at = connection.checked_at if grant is None else grant.checked_at
+        grant = grant or connection.grant
         if grant.session and (grant.stage, grant.session) in self._signed_out:
             connection.close(Close.REVOKED, "signed out")
             return
         revoked = self._revoked.get((grant.stage, connection.user, grant.room_id))
         if revoked is not None and (grant.issued_at is None or grant.issued_at <= revoked[1]):
             connection.close(Close.REVOKED, "revoked")
-        elif connection.checked_at < self._obeying_since.get(grant.stage, 0.0):
+        elif checked_at < self._obeying_since.get(grant.stage, 0.0):
             self.sweep_soon()
 
     def sweep_soon(self) -> None:
@@ -186,15 +220,12 @@ class Guard:
             # Who joined meanwhile was let in by a newer row than these.
             if row is None or connection.grant.stage != stage or connection.checked_at > asked_at:
                 continue
-            connection.checked_at = asked_at
-            try:
-                judge_row(row, connection.grant.issued_at)
-            except TokenRefused as refusal:
-                connection.close(Close(refusal.close_code), refusal.reason)
+            self._judge_one(connection, row, asked_at)
 
-    def _of(self, stage: str, user_id: str, room_id: str) -> list[Connection]:
-        return [
-            connection
-            for connection in self._connections()
-            if (connection.grant.stage, connection.user, connection.grant.room_id) == (stage, user_id, room_id)
-        ]
+    @staticmethod
+    def _judge_one(connection: Connection, row: Row, read_at: float) -> None:
+        connection.checked_at = read_at
+        try:
+            judge_row(row, connection.grant.issued_at)
+        except TokenRefused as refusal:
+            connection.close(Close(refusal.close_code), refusal.reason)

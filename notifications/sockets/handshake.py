@@ -20,8 +20,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from notifications.access.authorizer import SUBPROTOCOL
 from notifications.access.refusals import REFUSALS
+from notifications.access.token_guard import SUBPROTOCOL
 from notifications.sockets.asgi import Asgi
 from notifications.sockets.gate import Gate
 from notifications.sockets.protocol import Close, close_frame

@@ -36,6 +36,7 @@ class Hints:
         self._layer = layer
         self._feeds = feeds
         self._ear = ear
+        self._channel = ""
 
     async def run(self, on_listening: Callable[[], None]) -> None:
         """Take hints, for ever; returns where the channel layer does not answer.
@@ -44,7 +45,8 @@ class Hints:
             on_listening: called when the layer has subscribed: what was sent before may be lost.
         """
         try:
-            channel = await self._layer.new_channel()
+            # One for all tries: the layer would keep each.
+            channel = self._channel = self._channel or await self._layer.new_channel()
             await self._feeds.listen_on(channel)
         except (redis.RedisError, OSError) as error:  # tried again every second; the follower complains in words
             logger.debug("The channel layer does not answer: %s", type(error).__name__)

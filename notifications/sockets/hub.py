@@ -36,6 +36,7 @@ from notifications.sockets.guard import Guard
 from notifications.sockets.hints import Hints
 from notifications.sockets.inbox import WORKERS, Inbox
 from notifications.sockets.outbound import Batch
+from notifications.sockets.ring import Ring
 from notifications.sockets.wheel import Wheel
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 JOIN_SECONDS = 10.0
+RECENT_SECONDS = 5.0  # a worker of the inbox waits meanwhile
 STOP_SECONDS = 8.0
 CANCELLATIONS = 5
 
@@ -64,7 +66,7 @@ class Hub:
         self.inbox = Inbox()
         self.publisher = Publisher(self._history)
         self.authorizer = Authorizer()
-        self._guard = Guard(lambda: list(self._connections), self.authorizer)
+        self._guard = Guard(lambda: list(self._connections), self._of_member, self.authorizer)
         self._feeds = Feeds(self._history, self._layer, self._guard.make_feed)
         self._follower = Follower(self._feeds, self._history)
         self._hints = Hints(self._layer, self._feeds, self._ear)
@@ -85,10 +87,12 @@ class Hub:
         loops = {
             "receive": lambda: self._hints.run(on_listening),
             "follow": self._follower.run,
+            "ear": lambda: self._ear.mend(self._follower.compare_soon),
             "time": self.wheel.run,
             "guard": self._keep_guard,
             "rooms": self._keep_rooms,
             **{f"obey-{number}": self.inbox.work for number in range(WORKERS)},
+            **{f"hurry-{number}": self.inbox.hurry for number in range(WORKERS)},
         }
         self._tasks = [asyncio.create_task(_forever(name, loop), name=f"hermes-{name}") for name, loop in loops.items()]
         try:  # so that the first connection finds the channel layer subscribed
@@ -122,9 +126,20 @@ class Hub:
         grant = connection.grant
         try:
             async with asyncio.timeout(JOIN_SECONDS):
-                # Commands first: nobody joins whom a command could not reach, or has not reached before we were there.
-                await self._feeds.reach((grant.stage, CONTROL_ROOM), None, is_whole=True)
-                feed = await self._feeds.reach((grant.stage, grant.room_id), position, is_whole=malformed)
+                while True:
+                    # Commands first: nobody joins whom a command could not reach, or has not before we were there.
+                    await self._feeds.reach((grant.stage, CONTROL_ROOM), None, is_whole=True)
+                    await self._guard.look_again(connection)
+                    if connection.is_closing:
+                        return
+                    key, ring = (grant.stage, grant.room_id), None
+                    feed = await self._feeds.reach(key, position, is_whole=malformed)
+                    if feed.ring.is_full_of_others(position, connection.user):
+                        older = (await self._feeds.read_whole(feed)).entries
+                        feed = await self._feeds.reach(key, position)
+                        ring = feed.ring.with_older(older)
+                    if self._guard.is_trusted(connection):
+                        break
         except TimeoutError as error:
             raise Unavailable(f"room {grant.room_id!r}: its history did not answer in time") from error
         # From here on nothing waits, so that no entry can slip between the replay and what comes live.
@@ -137,9 +152,9 @@ class Hub:
         if malformed:
             how = Resume(after=feed.ring.before.seq, lost=Lost.EPOCH)
         else:
-            how = feed.resume(position) or Resume(after=feed.ring.before.seq, lost=Lost.UNAVAILABLE)
+            how = feed.resume(position, ring) or Resume(after=feed.ring.before.seq, lost=Lost.UNAVAILABLE)
         if connection.speaks_v1:
-            how = self._greet(connection, feed, how)
+            how = self._greet(connection, feed, how, ring)
         feed.add(connection)
         self._connections.add(connection)
         self.wheel.add(connection)
@@ -169,6 +184,10 @@ class Hub:
 
     def refresh(self, connection: Connection, grant: Grant) -> None:
         """Let a connection stay, by a grant that ends at another time."""
+        # As in a join: a revocation since the verdict found a connection with the old grant.
+        self._guard.check_joined(connection, grant)
+        if connection.is_closing:
+            return
         connection.refresh(grant)
         if connection in self._connections:
             self.wheel.add(connection)
@@ -179,7 +198,12 @@ class Hub:
         Raises:
             Unavailable: the history cannot be read now.
         """
-        feed = await self._feeds.reach((connection.grant.stage, connection.grant.room_id), None, is_whole=True)
+        key = (connection.grant.stage, connection.grant.room_id)
+        try:
+            async with asyncio.timeout(RECENT_SECONDS):
+                feed = await self._feeds.reach(key, None, is_whole=True)
+        except TimeoutError as error:
+            raise Unavailable(f"room {key[1]!r}: its history did not answer in time") from error
         return feed.recent(connection.user, limit)
 
     def drain(self, connection: Connection, slot_seconds: float) -> None:
@@ -194,8 +218,12 @@ class Hub:
     def _feed_of(self, connection: Connection) -> Feed | None:
         return self._feeds.get((connection.grant.stage, connection.grant.room_id))
 
-    def _greet(self, connection: Connection, feed: Feed, how: Resume) -> Resume:
-        how, start, texts = feed.replay(how, connection.user)
+    def _of_member(self, stage: str, room_id: str, user: str) -> list[Connection]:
+        feed = self._feeds.get((stage, room_id))
+        return [] if feed is None else list(feed.by_user.get(user, ()))
+
+    def _greet(self, connection: Connection, feed: Feed, how: Resume, ring: Ring | None) -> Resume:
+        how, start, texts = feed.replay(how, connection.user, ring)
         greeting = protocol.hello(
             how,
             start,

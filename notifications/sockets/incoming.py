@@ -7,11 +7,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Protocol as Interface
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SERVER, Protocol
 
 _logger = logging.getLogger("websockets.server")  # asked for once, not for each connection
+
+
+class Owner(Interface):
+    """Who is told what a client says."""
+
+    def hear(self, said: str | bytes) -> bool:
+        """Take a message; returns whether more may come at once, else `server.WebSocket.go_on` says when."""
+        ...
+
+    def bear(self, frames: int) -> None:
+        """Know of frames that say nothing, and cost as much to read."""
+        ...
+
+    def ended(self, code: int) -> None:
+        """The connection is over; called once."""
+        ...
 
 
 class Incoming:
@@ -21,7 +38,7 @@ class Incoming:
         max_bytes: of a message; a larger one ends the connection.
     """
 
-    __slots__ = ("_is_text", "_message", "_protocol", "has_closed")
+    __slots__ = ("_is_text", "_message", "_protocol", "has_closed", "idle")
 
     def __init__(self, max_bytes: int) -> None:
         self._protocol = Protocol(SERVER, max_size=max_bytes, logger=_logger)
@@ -29,12 +46,15 @@ class Incoming:
         self._is_text = False
         # Whether the client has sent a close frame.
         self.has_closed = False
+        # How many frames have said nothing, since its reader asked: pings, pongs, empty pieces.
+        self.idle = 0
 
     def read(self, data: bytes) -> Iterator[str | bytes]:
         """Yield the messages that data completes; `answers` and `code` say what else there was in it."""
         self._protocol.receive_data(data)
         for frame in self._protocol.events_received():
             if not isinstance(frame, Frame) or frame.opcode in (Opcode.PING, Opcode.PONG):
+                self.idle += 1
                 continue
             if frame.opcode is Opcode.CLOSE:
                 self.has_closed = True
@@ -43,6 +63,8 @@ class Incoming:
                 self._is_text = frame.opcode is Opcode.TEXT
             if frame.data:  # of nothing there may be any number, and no limit of bytes would end it
                 self._message.append(bytes(frame.data))
+            elif not frame.fin:
+                self.idle += 1
             if frame.fin:
                 message, self._message = b"".join(self._message), []
                 try:

@@ -55,7 +55,7 @@ class RawSocket(Protocol):
     on_drain: Callable[[float], None] | None
 
     def hand_over(self, owner: Any) -> None:
-        """Tell a `server.Owner` what the client says from now on; the application may return."""
+        """Tell an `incoming.Owner` what the client says from now on; the application may return."""
         ...
 
     def go_on(self) -> None:

@@ -17,6 +17,7 @@ from notifications.stream.message import encode_data, load_json
 from notifications.stream.position import Lost, Position, Resume
 
 MAX_RECENT = 200
+MAX_REFRESH = 8192  # characters of a `refresh` that may overtake other frames; a token has 4,096
 MAX_REF = 64  # characters: an id and a count fit; what is echoed should not be a payload
 PING_FRAME = b"\x89\x00"  # WebSocket's own ping, for clients that know nothing of hermes.v1
 
@@ -99,6 +100,16 @@ def parse_client_frame(text: str) -> SendMessage | Refresh | Recent:
         raise ClientError(error.code, error.detail, ref) from error
 
 
+def is_refresh(text: str) -> bool:
+    """Whether a client asks to stay; a look at the text is enough for nearly everything else that it says."""
+    if '"refresh"' not in text or len(text) > MAX_REFRESH:
+        return False
+    try:
+        return isinstance(parse_client_frame(text), Refresh)
+    except ClientError:
+        return False
+
+
 def _ref(frame: dict[str, Any]) -> str:
     ref = frame.get("ref")
     return ref if isinstance(ref, str) and len(ref) <= MAX_REF else ""
@@ -128,6 +139,21 @@ def place(position: Position) -> dict[str, Any]:
 def ping(position: Position) -> bytes:
     """A `ping` frame: the room's position, behind the entries that it counts."""
     return control("ping", place(position))
+
+
+def goodbye(position: Position, retry_after_ms: int) -> bytes:
+    """A `goodbye` frame: the process goes away.
+
+    Args:
+        position: the room's, from which the client will resume.
+        retry_after_ms: the client's own return slot.
+    """
+    return b"%b%d}}}" % (_goodbye(position), retry_after_ms)
+
+
+@functools.lru_cache(4096)  # ten thousand are said at once, and only the slots differ in a room
+def _goodbye(position: Position) -> bytes:
+    return control("goodbye", {**place(position), "retry_after_ms": 0}).removesuffix(b"0}}}")
 
 
 def hello(resume: Resume, position: Position, replayed: int, **about: Any) -> bytes:

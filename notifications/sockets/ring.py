@@ -1,12 +1,15 @@
 """Ring: the last entries of a room in this process, from which clients that come back are answered. Owned by feed.
 
-Pure. It always ends at the feed's position, and its entries are chained: each names the id of the one before it.
+No I/O. It always ends at the feed's position, and its entries are chained: each names the id of the one before it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
+
+from django.conf import settings
 
 from notifications.stream.entry import Entry
 from notifications.stream.position import Position
@@ -69,6 +72,25 @@ class Ring:
             self._before = Position(entry.epoch, entry.seq - 1, entry.prev)
         return True
 
+    def is_full_of_others(self, position: Position | None, user: str) -> bool:
+        """Whether a client may lack what the history still has, because others' entries take the place of its own."""
+        if position is None or not self.is_cut or position.epoch != self.head.epoch or position.seq >= self._before.seq:
+            return False
+        return any(entry.to is not None and user not in entry.to for entry in self._entries)
+
+    def with_older(self, entries: Iterable[Entry]) -> Ring:
+        """Return a ring that goes on before this one without a limit of bytes; this one stays as it is.
+
+        Args:
+            entries: as `extend_back` takes them; where they do not chain the two rings are alike.
+        """
+        limits = {"max_entries": sys.maxsize, "max_bytes": sys.maxsize, "max_age_ms": self._max_age_ms}
+        longer = Ring(self._before, **limits)
+        longer.is_cut = not longer.extend_back(entries) and self.is_cut
+        for entry in self._entries:
+            longer.append(entry)
+        return longer
+
     def id_at(self, seq: int) -> str | None:
         """Return the id at a seq; ``None`` where the ring does not know it."""
         if seq == self._before.seq:
@@ -93,3 +115,13 @@ class Ring:
         entry = self._entries.popleft()
         self._bytes -= len(entry.frame)
         self._before = entry.position
+
+
+def new_ring(head: Position) -> Ring:
+    """Return an empty ring with the limits that the settings give."""
+    return Ring(
+        head,
+        max_entries=settings.HERMES_HISTORY_ENTRIES,
+        max_bytes=settings.HERMES_REPLAY_BYTES,
+        max_age_ms=settings.HERMES_HISTORY_SECONDS * 1000,
+    )

@@ -10,13 +10,13 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from django.conf import settings
 from websockets.frames import CloseCode
 
 from notifications.sockets import tcp
-from notifications.sockets.incoming import Incoming
+from notifications.sockets.incoming import Incoming, Owner
 from notifications.sockets.protocol import Close, close_frame
 
 DRAIN_SECONDS = 5.0
@@ -25,22 +25,11 @@ PONG_BUFFER = 64 * 1024  # bytes that may wait before a client's pings go unansw
 SLICE = 4 * 1024  # bytes of one client that are parsed in one turn of the loop; a kernel's buffer may hold 200,000
 EARLY = 64 * 1024  # bytes that may wait of a client to whom nobody listens yet
 CLOSE_SECONDS = 10.0  # for a client to answer a close frame
+STOP_CLOSE_SECONDS = 3.0  # the same while the process stops, which `serve` lets take 5 s more than the drain
 RATE_GRACE = 1.0  # s for a client that sends without end to see why it is closed; it is not read meanwhile
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
 _STOPPING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-
-class Owner(Protocol):
-    """Who is told what a client says."""
-
-    def hear(self, said: str | bytes) -> bool:
-        """Take a message; returns whether more may come at once, else `WebSocket.go_on` says when."""
-        ...
-
-    def ended(self, code: int) -> None:
-        """The connection is over; called once."""
-        ...
 
 
 class WebSocket(asyncio.Protocol):
@@ -69,6 +58,7 @@ class WebSocket(asyncio.Protocol):
         "is_deaf",
         "is_heard",
         "is_paused",
+        "is_stopping",
         "is_watched",
         "loop",
         "on_drain",
@@ -90,7 +80,7 @@ class WebSocket(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._code: int | None = None  # why it is over
         self.on_drain: Callable[[float], None] | None = None
-        self.is_accepted = self.close_sent = False
+        self.is_accepted = self.close_sent = self.is_stopping = False
         self.is_heard = self.is_deaf = self.is_busy = self.is_watched = self.is_paused = False
         state.connections.add(self)
         transport.set_protocol(self)
@@ -214,11 +204,15 @@ class WebSocket(asyncio.Protocol):
         self.is_deaf = code == Close.RATE  # nobody reads on after what has been heard
         self.go_on()
         # Not a mere close: that would wait for a reader that does not read.
-        self._later(RATE_GRACE if self.is_deaf else CLOSE_SECONDS, self.abort)
+        self._later(RATE_GRACE if self.is_deaf else self._close_seconds, self.abort)
 
     def abort(self) -> None:
         """Drop the connection and what waits in its buffers."""
         tcp.reset(self.transport)
+
+    @property
+    def _close_seconds(self) -> float:
+        return STOP_CLOSE_SECONDS if self.is_stopping else CLOSE_SECONDS
 
     def _later(self, seconds: float, then: Callable[..., None], *arguments: Any) -> None:
         if self._timer is not None:
@@ -260,6 +254,7 @@ class WebSocket(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The process stops: say goodbye now, close at a moment of this connection's own."""
+        self.is_stopping = True
         if self.close_sent:
             self._later(0, self.abort)
         elif not self.is_accepted:
@@ -304,6 +299,9 @@ class WebSocket(asyncio.Protocol):
         for said in incoming.read(data):
             if self._owner is not None and self._code is None and not self._owner.hear(said):
                 self.is_busy = True
+        if incoming.idle and self._owner is not None and self._code is None:
+            self._owner.bear(incoming.idle)
+        incoming.idle = 0
         answers = incoming.answers()
         if self.close_sent or self.transport.is_closing():
             if incoming.has_closed:  # it has answered our close frame, and has read it thus
@@ -313,7 +311,7 @@ class WebSocket(asyncio.Protocol):
             self.close_sent = True
             self.transport.write(answers)
             self.transport.close()
-            self._later(CLOSE_SECONDS, self.abort)
+            self._later(self._close_seconds, self.abort)
         # RFC 6455, section 5.5.3, lets pongs be skipped: one who does not read them would pile them up without end.
         elif answers and self.transport.get_write_buffer_size() <= PONG_BUFFER:
             self.transport.write(answers)

@@ -54,9 +54,14 @@ class Wheel:
     async def run(self) -> None:
         """Turn, for ever; it waits for nobody."""
         last: set[Connection] = set()
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             for number in range(self._count):
-                await asyncio.sleep(TURN_SECONDS / SPOKES)
+                # By the clock and not from look to look: what each is late would add up to more than a turn in a long
+                # interval, and a slot would come by after the end of a token. Who was stopped catches up on one round.
+                due = max(due + TURN_SECONDS / SPOKES, loop.time() - self._interval * TURN_SECONDS)
+                await asyncio.sleep(max(0.0, due - loop.time()))
                 last = self._look(number, last)
 
     def _look(self, number: int, last: set[Connection]) -> set[Connection]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -43,6 +44,13 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
             self._redis, self._pubsub = client, client.pubsub(push_handler_func=_as_it_came)
         super()._ensure_redis()
         self.round_trips = RoundTrips(self._redis)  # type: ignore[arg-type]
+
+    async def renew(self) -> None:
+        """End the subscription's connection; the receiver connects, and subscribes to all again."""
+        async with self._lock:
+            connection = getattr(self._pubsub, "connection", None)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
 
     async def _do_receiving(self) -> None:
         """Receive for ever, as the library does, and read by ourselves while there is something to be read."""
@@ -162,6 +170,17 @@ class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
             layer.listeners = {}
         return layer
 
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        """Return a channel's name; where Redis does not answer nothing is kept of it, and it may be asked for again."""
+        layer = self._get_layer()
+        channel = f"{layer.prefix}{prefix}{uuid.uuid4().hex}"
+        try:
+            await layer._subscribe_to_channel(channel)
+        except BaseException:
+            layer.channels.pop(channel, None)
+            raise
+        return channel
+
     def listen(self, channel: str, hear: Callable[[Sequence[bytes]], None]) -> None:
         """Have what comes to a channel told at once, and not kept for `receive`.
 
@@ -170,6 +189,11 @@ class HintLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
             hear: called with all that one read of the socket has brought, packed; `deserialize` reads each.
         """
         self._get_layer().listeners[channel] = hear
+
+    async def renew(self) -> None:
+        """Make the subscriptions' connections anew: they hear nothing, and nobody has told them that they are over."""
+        for shard in self._get_layer()._shards:
+            await shard.renew()
 
     async def group_send_many(self, messages: Mapping[str, dict[str, Any]]) -> None:
         """Send a message to each of many groups.

@@ -139,7 +139,7 @@ class History:
             oldest = live[0].seq
         else:  # all that is left is too old, or there is nothing
             oldest = head.seq + 1
-        return Page(head, live, oldest)
+        return Page(head, live, oldest, int(seconds) * 1000)
 
     async def activity(self, stage: str, cursors: Mapping[int, bytes | None]) -> dict[int, Activity]:
         """Say what happened in partitions since the cursors of an earlier call.

@@ -7,6 +7,7 @@ REDIS_URL names sentinels, each connection asks them for the primary as it is ma
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from notifications.conf import RedisPlace, redis_place
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0  # longer than any WAIT of ours by default; see HERMES_DURABILITY_SECONDS
 SENTINEL_SECONDS = 1.0  # for a sentinel to connect, and to answer; then the next is asked
+USER_TIMEOUT_MS = 20_000  # without an acknowledgement, then the kernel ends the connection, where it can
 POOL = 16  # connections per process; pipelines share them, and a waiter waits at most CONNECT_SECONDS for one
 
 
@@ -119,6 +121,11 @@ def _kind_of_ours(connection_class: type[AbstractConnection]) -> type[AbstractCo
     class Connection(connection_class):  # type: ignore[misc, valid-type]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
+            # redis-py has the kernel look after connections on which nothing is under way; of the others the kernel
+            # would see for a quarter of an hour only that nobody acknowledges anything.
+            of_tcp: Any = getattr(self, "socket_keepalive_options", None)  # a Unix socket has none
+            if of_tcp is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+                self.socket_keepalive_options = {**of_tcp, socket.TCP_USER_TIMEOUT: USER_TIMEOUT_MS}
             if hasattr(self, "ssl_context"):
                 # Reading the system's authorities takes 30 ms, in which the event loop stands still: once is enough.
                 wanted = self.ssl_context

@@ -34,11 +34,21 @@ class Page:
         head: the room's last position; ``None`` when it has no history.
         entries: those asked for that are still there, in order.
         oldest: seq of the oldest entry retained; ``head.seq + 1`` when none is.
+        read_at: unix milliseconds, by the clock that stamps entries; 0 where there is no history.
     """
 
     head: Position | None
     entries: list[Entry]
     oldest: int
+    read_at: int = 0
+
+    def reaches_back(self, seconds: float) -> bool:
+        """Whether a page of all that is retained holds all that was appended in the last seconds.
+
+        Age takes what is older than the retention, the limit of entries whatever is oldest: what stands first must be
+        older than what was asked for, or the very first. Nothing at all is left by age alone.
+        """
+        return self.oldest <= 1 or not self.entries or self.entries[0].at < self.read_at - seconds * 1000
 
 
 @dataclass(frozen=True, slots=True)

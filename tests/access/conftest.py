@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import bcrypt
 import pytest
 
+from hermes_site.engines import Valkey
 from notifications.access import tokens
+from notifications.access.authorizer import Authorizer
 from notifications.conf import Stage
 from tests.conftest import Aws
 
@@ -65,3 +67,23 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[Any]]:
         return calls
 
     return wrap
+
+
+@pytest.fixture
+async def make_authorizer(valkey: Valkey) -> AsyncIterator[Callable[[], Authorizer]]:
+    """Return a function that makes authorizers, as two processes have one each."""
+    made: list[Authorizer] = []
+
+    def make() -> Authorizer:
+        made.append(Authorizer())
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.aclose()
+
+
+@pytest.fixture
+def authorizer(make_authorizer: Callable[[], Authorizer]) -> Authorizer:
+    """The authorizer of one process."""
+    return make_authorizer()

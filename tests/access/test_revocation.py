@@ -71,6 +71,17 @@ def test_removing_alice_from_acme_revokes_there_and_nowhere_else(stage: Stage) -
     assert not token_store.read(stage, str(alice.pk), "globex").not_before
 
 
+def test_who_is_removed_has_no_row_any_more_and_whose_tokens_are_revoked_keeps_it(stage: Stage) -> None:
+    alice, bob = make_member("alice", "acme", "globex"), make_member("bob", "acme")
+    for user, code in ((alice, "acme"), (alice, "globex"), (bob, "acme")):
+        token_store.save(stage, str(user.pk), code, "0" * 64)
+    Membership.objects.filter(user=alice, room__code="acme").delete()
+    revocation.revoke(str(bob.pk), "acme")
+    assert token_store.read(stage, str(alice.pk), "acme").token_hash is None
+    assert token_store.read(stage, str(alice.pk), "globex").token_hash
+    assert token_store.read(stage, str(bob.pk), "acme").token_hash
+
+
 @pytest.mark.parametrize("what", ["user", "room"])
 def test_deleting_a_user_or_a_room_revokes_too(stage: Stage, what: str) -> None:
     alice = make_member("alice", "acme")

@@ -72,6 +72,25 @@ def test_a_put_by_the_articles_program_replaces_the_row_and_leaves_the_revocatio
     assert read(stage, "42", "acme") == Row(None, 1_800_000_000)
 
 
+def test_an_emptied_row_is_none_until_it_is_written_again(aws: Aws, stage: Stage, put_row: PutRow) -> None:
+    put_row(42)
+    put_row(43)
+    token_store.revoke(stage, "42", "acme", 1_800_000_000)
+    token_store.empty(stage, "42", "acme")
+    assert read(stage, "42", "acme") == Row(None, 1_800_000_000)
+    assert read(stage, "43", "acme").token_hash
+    token_store.save(stage, "42", "acme", "0" * 64)
+    assert read(stage, "42", "acme").token_hash
+
+
+def test_emptying_a_row_makes_none_and_touches_no_revocation(aws: Aws, stage: Stage) -> None:
+    token_store.revoke(stage, "42", "acme", 1_800_000_000)
+    before = rows(aws, stage)
+    token_store.empty(stage, "42", "acme")
+    token_store.empty(stage, "42", "#revoked:acme")
+    assert rows(aws, stage) == before
+
+
 def test_a_revocation_is_of_one_member_of_one_room(aws: Aws, stage: Stage) -> None:
     revoke(stage, "42", "acme", 1_800_000_000)
     assert read(stage, "42", "globex").not_before == 0

@@ -629,18 +629,22 @@ async def test_who_is_being_closed_when_the_process_stops_is_dropped(scene: Scen
 
 # ── Handing over ─────────────────────────────────────────────────────────────────────────────────────────────────────
 class Owner:
-    """A `server.Owner` that writes down what it is told, and takes so many messages at once."""
+    """An `incoming.Owner` that writes down what it is told, and takes so many messages at once."""
 
     def __init__(self, at_once: int = 1_000_000) -> None:
         self.link: Any = None
         self.said: list[str | bytes] = []
         self.codes: list[int] = []
+        self.borne = 0
         self.go = asyncio.Event()
         self._at_once = at_once
 
     def hear(self, said: str | bytes) -> bool:
         self.said.append(said)
         return len(self.said) < self._at_once
+
+    def bear(self, frames: int) -> None:
+        self.borne += frames
 
     def ended(self, code: int) -> None:
         self.codes.append(code)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
+from typing import Any
 
-from notifications.sockets.connection import END_JITTER, EXPIRING_SECONDS
+from notifications.sockets.connection import ANSWER_BYTES, END_JITTER, EXPIRING_SECONDS
 from notifications.sockets.protocol import Close
 from notifications.stream.position import Position
 from tests.sockets.scene import Connect, recorder
@@ -70,6 +71,19 @@ def test_tokens_of_one_second_do_not_end_their_connections_at_one_moment(connect
     assert closed[0] == 0, "nobody before the end"
     assert closed[-2] == 100, "everybody within a second after it"
     assert all(after - before < 50 for before, after in itertools.pairwise(closed))
+
+
+def test_an_answer_costs_as_many_frames_as_it_has_bytes_for(connect: Connect, settings: Any) -> None:
+    settings.HERMES_CLIENT_BURST, settings.HERMES_CLIENT_RATE = 20, 10
+    alice, now = connect("alice"), time.monotonic()
+    assert alice.may_speak(now)
+    alice.charge(1024 * 1024 / ANSWER_BYTES, now)
+    assert [alice.may_speak(now) for _ in range(4)] == [True, True, True, False]
+    assert alice.may_speak(now + 1)
+    assert not alice.is_closing
+    for _ in range(9):
+        alice.charge(16, now + 1)
+    assert recorder(alice).closed == (4129, "rate")
 
 
 def test_a_goodbye_spreads_the_returns(connect: Connect) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from typing import Any
 
@@ -18,6 +19,8 @@ from notifications.access import rooms
 from notifications.access.refusals import REFUSALS
 from notifications.models import Room
 from notifications.routing import websocket_application
+from notifications.sockets.hub import HubOfLoop
+from notifications.sockets.inbox import WORKERS
 from tests.sockets.scene import Serving, close_of, control, heard
 
 
@@ -89,6 +92,30 @@ async def test_a_room_may_take_no_messages_from_browsers(serving: Serving, setti
         assert (await control(alice, "error"))["code"] == "send_not_allowed"
 
 
+async def test_a_refresh_does_not_wait_for_frames_that_wait_for_sql(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(rooms, "_read", lambda _: go.wait(20))
+    monkeypatch.setattr(rooms, "ANSWER_SECONDS", 20.0)
+    rooms._cache.clear()
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            connecting = [serving.connect(serving.token(f"user-{n}", f"room-{n}")) for n in range(WORKERS)]
+            senders = [await stack.enter_async_context(each) for each in connecting]
+            alice = await stack.enter_async_context(serving.connect(serving.token()))
+            for socket in (*senders, alice):
+                await control(socket, "hello")
+                await say(socket, {"action": "sendMessage", "data": "hi"})
+            begun = time.monotonic()
+            await say(alice, {"action": "refresh", "token": serving.token(ttl=900)})
+            assert (await control(alice, "refreshed"))["expires_in_s"] > 800
+            assert time.monotonic() - begun < 5
+            go.set()
+    finally:
+        go.set()
+
+
 @pytest.mark.parametrize("frame", ["nope", "[]", {"action": "dance"}, b"\x00\x01", {"action": "recent", "limit": 0}])
 async def test_what_cannot_be_obeyed_is_answered_and_closes_nothing(serving: Serving, frame: Any) -> None:
     async with serving.connect(serving.token()) as alice:
@@ -128,6 +155,18 @@ async def test_a_client_that_says_too_much_is_not_heard_and_in_the_end_closed(se
         assert (alice.close_code, alice.close_reason) == (4129, "rate")
         await serving.publish(1)
         assert (await heard(bob))["seq"] == 1
+
+
+async def test_what_is_recent_counts_by_its_bytes(serving: Serving, settings: Any) -> None:
+    settings.HERMES_CLIENT_BURST, settings.HERMES_CLIENT_RATE = 20, 1
+    await serving.publish(*range(1, 19), data='"' + "x" * 50_000 + '"')
+    async with serving.connect(serving.token(), max_size=None) as alice:
+        await control(alice, "hello")
+        for _ in range(2):  # the first leaves something
+            await say(alice, {"action": "recent"})
+            assert len((await control(alice, "recent"))["entries"]) == 18
+        await say(alice, {"action": "recent"})
+        assert (await control(alice, "error"))["code"] == "rate_limited"
 
 
 async def test_recent_entries_come_on_request(serving: Serving) -> None:
@@ -226,4 +265,5 @@ def test_channels_routes_to_the_consumer(settings: Any) -> None:
     from hermes_site.asgi import application
 
     assert set(application.application_mapping) == {"http", "websocket", "lifespan"}
-    assert isinstance(application.application_mapping["websocket"]._application, URLRouter)
+    guard: Any = websocket_application(HubOfLoop())
+    assert isinstance(guard._application, URLRouter)

@@ -14,6 +14,7 @@ from hermes_site.engines import Valkey
 from notifications.exceptions import HistoryUnavailable
 from notifications.sockets import ear
 from notifications.sockets.ear import Ear
+from notifications.sockets.follower import Follower
 from notifications.sockets.hub import Hub
 from tests.waiting import eventually
 
@@ -69,6 +70,50 @@ async def test_a_pulse_that_is_late_is_no_deafness_while_another_was_heard_a_mom
     await busy.hear(0.5)
     with pytest.raises(HistoryUnavailable, match="deaf"):
         await busy.hear(0.6)
+    await layer.flush()
+
+
+async def test_a_deaf_hub_mends_itself_and_compares_what_it_may_have_missed(
+    valkey: Valkey, provisioned: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ear, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(ear, "DEAF_SECONDS", 0.1)
+    compared: list[None] = []
+    monkeypatch.setattr(Follower, "compare_soon", lambda _: compared.append(None))
+    hub = Hub()
+    await hub.start()
+    try:
+        await hub._ear.hear()
+        begun = len(compared)
+        (shard,) = get_channel_layer()._get_layer()._shards
+        await shard._pubsub.connection.send_command("UNSUBSCRIBE")
+        await eventually(lambda: "made anew" in caplog.text)
+        await hub._ear.hear(5)
+        assert len(compared) > begun
+    finally:
+        await hub.stop()
+        await get_channel_layer().flush()
+
+
+async def test_a_redis_that_does_not_answer_is_not_taken_for_deafness(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ear, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(ear, "HEAR_SECONDS", 0.05)
+    layer = get_channel_layer()
+    waiting = Ear(layer)
+    waiting.listen_on(await layer.new_channel())
+    asked: list[None] = []
+
+    async def hang(*arguments: Any) -> None:
+        asked.append(None)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(layer, "send", hang)
+    mending = asyncio.create_task(waiting.mend(lambda: pytest.fail("nothing is to be mended")))
+    await eventually(lambda: len(asked) >= 2 * ear.DEAF_PROBES + 1)
+    assert not mending.done()
+    mending.cancel()
     await layer.flush()
 
 

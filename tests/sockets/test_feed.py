@@ -9,6 +9,7 @@ import pytest
 
 from notifications.sockets.connection import Connection
 from notifications.sockets.feed import Feed
+from notifications.sockets.outbound import Batch
 from notifications.stream.position import Lost, Position, Resume
 from notifications.stream.replies import Page
 from tests.sockets.scene import Connect, chain, make_entry, recorder
@@ -267,6 +268,27 @@ def test_a_large_room_is_written_to_in_parts_and_what_comes_meanwhile_goes_out_t
     assert [len(recorder(member).batches) for member in members] == [3] * 10
     assert recorder(late).seqs == [7]
     assert feed.write(4) == 0
+
+
+def test_a_write_that_fails_writes_to_nobody_twice_and_costs_nobody_else_anything(
+    feed: Feed, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [connect(f"member-{number}") for number in range(7)]
+    for member in members:
+        feed.add(member)
+    order = list(feed.connections)
+    broken = order[3]
+
+    def fail(batch: Batch) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(broken.outbound, "write", fail)
+    feed.take(chain(4, 5), 5)
+    with pytest.raises(RuntimeError):
+        feed.write(5)
+    feed.flush()
+    assert [recorder(each).seqs for each in order] == [[4, 5]] * 3 + [[]] + [[4, 5]] * 3
+    assert recorder(broken).closed == (4113, "unavailable")
 
 
 def test_who_leaves_while_a_room_is_written_to_is_passed_over(feed: Feed, connect: Connect) -> None:

@@ -8,6 +8,7 @@ import statistics
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,10 +22,18 @@ from notifications.access.commands import Disconnect, Revoke, SignOut
 from notifications.access.standing import ROW_SECONDS
 from notifications.exceptions import StoreUnavailable
 from notifications.models import Membership, Room
+from notifications.stream.entry import Entry, frame, frame_head
 from notifications.stream.history import History
 from notifications.stream.keys import CONTROL_ROOM
 from notifications.stream.message import Message
-from tests.sockets.scene import Serving, close_of, control, heard
+from tests.sockets.scene import Serving, close_of, control, heard, recorder
+
+
+def make_entry_of(command: str) -> Entry:
+    """Make an entry of the control room."""
+    return Entry(
+        "e1", 1, "c1", "", frame(frame_head(Message("c1", "hermes", CONTROL_ROOM, command)), "e1", 1), None, None, 0
+    )
 
 
 @sync_to_async
@@ -49,6 +58,24 @@ async def test_a_removed_member_is_closed_at_once_and_the_others_stay(serving: S
         assert (await heard(bob))["seq"] == 1
     async with serving.connect(token) as socket:
         assert await close_of(socket) == (4403, "revoked")
+
+
+async def test_a_clock_that_is_ahead_saves_no_token_of_a_removed_member(serving: Serving) -> None:
+    """The token was given by another host, half a minute ahead of the one that revokes."""
+    alice, _ = await member(serving)
+    token = tokens.issue(serving.stage, alice.pk, "acme", now=time.time() + 30, ttl=600)
+    async with serving.connect(token) as socket:
+        await control(socket, "hello")
+        begun = time.monotonic()
+        await alice.memberships.all().adelete()
+        assert await close_of(socket) == (4401, "no_row")
+        assert time.monotonic() - begun < 3
+    async with serving.connect(token) as socket:
+        assert (await close_of(socket))[0] == 4401
+    await Membership.objects.acreate(room=await Room.objects.aget(code="acme"), user=alice)
+    serving.token(alice.pk)  # which writes the row, as the page does that gives a token
+    async with serving.connect(tokens.issue(serving.stage, alice.pk, "acme", now=time.time() + 5, ttl=600)) as socket:
+        await control(socket, "hello")
 
 
 async def test_a_deactivated_user_loses_every_room(serving: Serving) -> None:
@@ -227,6 +254,29 @@ async def test_a_revocation_between_the_verdict_and_the_join_is_not_lost(serving
         hub.leave(connection, None)
 
 
+@pytest.mark.parametrize("what", ["revoked", "signed out"])
+async def test_a_revocation_between_the_verdict_and_a_refresh_is_not_lost(serving: Serving, what: str) -> None:
+    """It is not about the grant by which she was connected when it came."""
+    hub, stage, now = await serving.hubs.running(), serving.stage, time.time()
+    session = tokens.session_tag("key", stage)
+    serving.token()
+    new = await hub.authorizer.authorize(stage, tokens.issue(stage, "alice", "acme", now=now, ttl=600, session=session))
+    connection = serving.connection(replace(new, session="", issued_at=int(now) + 100))
+    await hub.join(connection, None)
+    if what == "revoked":
+        await sync_to_async(revocation.revoke)("alice", "acme")
+    else:
+        await sync_to_async(revocation.sign_out)("key")
+    async with asyncio.timeout(5):
+        while not (hub._guard._revoked or hub._guard._signed_out):
+            await asyncio.sleep(0.01)
+    assert not connection.is_closing
+    hub.refresh(connection, new)
+    assert recorder(connection).closed == (4403, what)
+    assert not recorder(connection).controls("refreshed")
+    hub.leave(connection, None)
+
+
 async def test_a_command_of_another_release_makes_everybody_s_row_be_read(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,6 +289,27 @@ async def test_a_command_of_another_release_makes_everybody_s_row_be_read(
                 await asyncio.sleep(0.01)
         await serving.publish(1)
         assert (await heard(alice))["seq"] == 1
+
+
+async def test_a_revocation_costs_a_look_at_its_member_and_not_at_everybody(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = await serving.hubs.running()
+    alice, bob = [
+        serving.connection(await hub.authorizer.authorize(serving.stage, serving.token(user)))
+        for user in ("alice", "bob")
+    ]
+    for each in (alice, bob):
+        await hub.join(each, None)
+    monkeypatch.setattr(hub._guard, "_connections", lambda: pytest.fail("everybody was looked at"))
+    for member in ("alice", "nobody"):
+        command = commands.encode(Revoke(member, "acme", int(time.time())))
+        hub._guard.obey("development", make_entry_of(command))
+    hub._guard.obey("development", make_entry_of(commands.encode(Revoke("bob", "empty", int(time.time())))))
+    assert (alice.close_code, bob.close_code) == (4403, None)
+    monkeypatch.undo()
+    for each in (alice, bob):
+        hub.leave(each, None)
 
 
 async def test_lost_commands_make_everybody_s_row_be_read(serving: Serving, valkey: Any) -> None:
@@ -306,6 +377,54 @@ async def test_where_not_all_commands_are_retained_a_new_process_reads_the_rows(
         token_store.revoke(serving.stage, "alice", "acme", int(time.time()))  # and its command is lost
         async with another.connect(token) as other:
             assert (await close_of(other))[0] == 4403
+
+
+async def test_a_revocation_that_the_history_has_trimmed_since_lets_a_new_process_show_nothing(
+    serving: Serving, another: Serving, settings: Any
+) -> None:
+    """As when a room of many members is deleted: what others have read of her is older than what is retained."""
+    settings.HERMES_HISTORY_ENTRIES = 10
+    token = serving.token()
+    async with serving.connect(token) as alice:
+        await control(alice, "hello")
+        await serving.publish(1)
+        await heard(alice)
+        await sync_to_async(revocation.revoke)("alice", "acme")
+        assert await close_of(alice) == (4403, "revoked")
+    hub = await serving.hubs.running()
+    others = [Message(f"c{n}", "hermes", CONTROL_ROOM, commands.encode(SignOut(f"tag-{n}"))) for n in range(12)]
+    await hub.publisher.publish("development", others)
+    await another.start()
+    async with another.connect(token) as alice:
+        with pytest.raises(ConnectionClosed):
+            pytest.fail(f"she was shown {await alice.recv()!r}")
+        assert alice.close_code == 4403
+    async with another.connect(serving.token("bob")) as bob:
+        assert (await control(bob, "hello"))["status"] == "fresh"
+
+
+async def test_a_new_process_trusts_no_row_where_it_did_not_understand_a_command(serving: Serving) -> None:
+    hub = await serving.hubs.running()
+    unknown = Message("c1", "hermes", CONTROL_ROOM, '{"kind":"dance"}')
+    ((result,), begun) = await hub.publisher.publish("development", [unknown]), time.monotonic()
+    hub._guard.learn("development", [result.entry], is_all=True)
+    assert hub._guard._obeying_since["development"] >= begun
+
+
+async def test_who_must_be_looked_at_again_waits_for_the_store(serving: Serving, settings: Any) -> None:
+    hub = await serving.hubs.running()
+    grant = await hub.authorizer.authorize(serving.stage, serving.token())
+    async with serving.connect(serving.token("bob")) as bob:  # so that commands are being followed
+        await control(bob, "hello")
+    hub._guard.begin("development")
+    settings.AWS_ENDPOINT_URL, working = "http://127.0.0.1:1", settings.AWS_ENDPOINT_URL
+    connection = serving.connection(grant)
+    with pytest.raises(StoreUnavailable):
+        await hub.join(connection, None)
+    settings.AWS_ENDPOINT_URL = working
+    await hub.join(connection, None)
+    assert connection in hub._connections
+    hub.leave(connection, None)
 
 
 def test_commands_survive_their_encoding() -> None:

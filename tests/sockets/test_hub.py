@@ -15,6 +15,7 @@ from django.conf import settings as settings_module
 from hermes_site.engines import Valkey
 from notifications.exceptions import Unavailable
 from notifications.models import Connection as Row
+from notifications.sockets import hub as module
 from notifications.sockets.connection import Connection
 from notifications.sockets.crowd import TooManyConnections
 from notifications.sockets.hub import Hub, HubOfLoop
@@ -188,6 +189,33 @@ async def test_a_member_moves_on_past_what_is_addressed_to_others(hub: Hub, conn
     assert (ping["seq"], ping["id"]) == (3, "m3")
 
 
+async def test_who_was_away_gets_what_is_visible_to_it_whatever_others_were_sent(
+    hub: Hub, connect: Connect, message: Make, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.HERMES_REPLAY_BYTES = 1000
+    probe = connect("bob")
+    await hub.join(probe, None)
+    epoch = recorder(probe).controls("hello")[0]["epoch"]
+    await publish(hub, message(1), message(2))
+    for number in range(3, 23):
+        await publish(hub, message(number, to=("bob",)))
+    await until(lambda: len(recorder(probe).seqs) == 22)
+    reads: list[Any] = []
+    real = hub._history.read
+    monkeypatch.setattr(hub._history, "read", lambda *arguments: reads.append(arguments) or real(*arguments))
+    many = [connect("alice") for _ in range(10)]
+    await asyncio.gather(*(hub.join(each, Position(epoch, 0, "")) for each in many))
+    for alice in many:
+        (hello,) = recorder(alice).controls("hello")
+        assert (hello["status"], recorder(alice).seqs) == ("recovered", [1, 2])
+    assert len(reads) <= 2, "one for all, and one that shows how far the room reaches back"
+    bob = connect("bob")
+    await hub.join(bob, Position(epoch, 0, ""))
+    assert recorder(bob).controls("hello")[0]["reason"] == "too_far", "its own are more than a replay carries"
+    await publish(hub, message(23))
+    await until(lambda: recorder(many[0]).seqs == [1, 2, 23])
+
+
 async def test_a_malformed_position_is_a_lost_epoch(hub: Hub, connect: Connect, message: Make) -> None:
     await publish(hub, message(1))
     alice = connect("alice")
@@ -334,6 +362,20 @@ async def test_recent_entries_are_read_from_the_history_once(hub: Hub, connect: 
     await hub.join(alice, None)
     assert len(await hub.recent(alice, 2)) == 2
     assert len(await hub.recent(alice, 50)) == 3
+
+
+async def test_a_history_that_does_not_answer_is_not_waited_for_by_who_asks_what_is_recent(
+    hub: Hub, connect: Connect, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECENT_SECONDS", 0.2)
+    alice = connect("alice")
+    await hub.join(alice, None)
+    valkey.suspend()
+    try:
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            await asyncio.wait_for(hub.recent(alice, 2), 3)
+    finally:
+        valkey.resume()
 
 
 async def test_a_draining_hub_says_goodbye_with_a_position_and_a_slot(

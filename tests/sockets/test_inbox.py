@@ -33,22 +33,30 @@ class Client:
         self.times_heard += 1
 
 
+Work = Callable[[Inbox, int], None]
+
+
 @pytest.fixture
-async def work() -> AsyncIterator[Callable[[Inbox, int], None]]:
-    """Return a function that has so many workers work on an inbox."""
+async def workers() -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Those who work for ever, and end with the test."""
     workers: list[asyncio.Task[None]] = []
-
-    def start(inbox: Inbox, count: int) -> None:
-        workers.extend(asyncio.create_task(inbox.work()) for _ in range(count))
-
-    yield start
+    yield workers
     for worker in workers:
         assert not worker.done(), "they work for ever"
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
 
 
-Work = Callable[[Inbox, int], None]
+@pytest.fixture
+def work(workers: list[asyncio.Task[None]]) -> Work:
+    """Return a function that has so many workers work on an inbox."""
+    return lambda inbox, count: workers.extend(asyncio.create_task(inbox.work()) for _ in range(count))
+
+
+@pytest.fixture
+def hurry(workers: list[asyncio.Task[None]]) -> Work:
+    """Return a function that has so many obey what is urgent."""
+    return lambda inbox, count: workers.extend(asyncio.create_task(inbox.hurry()) for _ in range(count))
 
 
 async def test_one_clients_frames_are_obeyed_in_order_and_one_at_a_time_whoever_is_idle(work: Work) -> None:
@@ -106,6 +114,56 @@ async def test_who_says_more_than_is_obeyed_waits_from_the_eighth_frame_on_until
     assert (alice.times_heard, bob.times_heard) == (1, 1)
     assert inbox.put(alice, "")
     await eventually(lambda: alice.times_heard == 2)
+
+
+async def test_what_is_urgent_waits_for_nobody_and_a_client_has_one_of_it(work: Work, hurry: Work) -> None:
+    inbox, happened = Inbox(), list[str]()
+    alice, bob = Client("alice ", happened), Client("bob ", happened)
+    work(inbox, 1)
+    hurry(inbox, 2)
+    inbox.put(bob, "1")
+    for number in range(3):
+        assert inbox.put(alice, str(number))
+    assert inbox.put(alice, "3", is_urgent=True)
+    assert inbox.put(alice, "4", is_urgent=True)
+    await eventually(lambda: len(happened) == 2)
+    assert set(happened) == {"bob 1 begins", "alice 3 begins"}
+    assert list(alice.said) == ["0", "1", "2", "4"], "the second has its turn behind the others"
+    alice.go.set()
+    await eventually(lambda: "alice 3 ends" in happened)
+    inbox.put(alice, "5", is_urgent=True)
+    await eventually(lambda: "alice 5 ends" in happened)
+    bob.go.set()
+    await eventually(lambda: alice.times_heard)
+    assert [each for each in happened if each.startswith("alice") and each.endswith("ends")] == [
+        f"alice {number} ends" for number in (3, 5, 0, 1, 2, 4)
+    ]
+
+
+@pytest.mark.parametrize("is_urgent", [False, True])
+async def test_a_client_whose_frame_fails_says_the_next(is_urgent: bool) -> None:
+    inbox, happened = Inbox(), list[str]()
+
+    class Failing(Client):
+        async def obey(self, text: str | None) -> None:
+            happened.append(str(text))
+            if text == "1":
+                raise RuntimeError("a bug")
+
+    alice = Failing("alice", happened)
+    for number in range(2):
+        inbox.put(alice, str(number + 1), is_urgent=is_urgent)
+        with pytest.raises((RuntimeError, TimeoutError)):
+            await asyncio.wait_for(inbox.hurry() if is_urgent else inbox.work(), 0.1)
+    assert happened == ["1", "2"]
+    assert not alice.said
+
+
+def test_what_could_not_be_obeyed_is_complained_of_once_a_minute() -> None:
+    inbox = Inbox()
+    assert [inbox.may_complain() for _ in range(3)] == [True, False, False]
+    inbox._complained_at -= 60
+    assert inbox.may_complain()
 
 
 async def test_what_is_no_text_has_its_turn_as_well(work: Work) -> None:

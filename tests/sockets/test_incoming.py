@@ -56,6 +56,13 @@ def test_pings_between_the_frames_of_a_message_are_answered_and_pongs_are_not(in
     assert incoming.answers() == b""
 
 
+def test_frames_that_say_nothing_are_counted(incoming: Incoming) -> None:
+    data = client_frame(Opcode.PING) * 3 + client_frame(Opcode.PONG) + client_frame(Opcode.TEXT, fin=False)
+    data += client_frame(Opcode.CONT, fin=False) * 2 + client_frame(Opcode.CONT, b"a", fin=False)
+    assert list(incoming.read(data + client_frame(Opcode.CONT))) == ["a"]
+    assert incoming.idle == 7
+
+
 @pytest.mark.parametrize(("data", "code"), [(close_data(4001, b"bye"), 4001), (close_data(1000), 1000), (b"", 1005)])
 def test_a_close_frame_is_answered_in_kind_and_ends_what_is_said(incoming: Incoming, data: bytes, code: int) -> None:
     last = client_frame(Opcode.TEXT, b"last") + client_frame(Opcode.CLOSE, data)

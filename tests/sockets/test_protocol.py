@@ -61,6 +61,25 @@ def test_a_control_frame_has_the_articles_shape_and_no_seq() -> None:
     assert "seq" not in frame
 
 
+def test_a_goodbye_is_made_once_for_a_room_and_differs_in_its_slot() -> None:
+    position = Position("e1", 3, 'm"3')
+    for slot in (0, 7, 4000):
+        data = {"epoch": "e1", "seq": 3, "id": 'm"3', "retry_after_ms": slot}
+        assert protocol.goodbye(position, slot) == protocol.control("goodbye", data)
+
+
+def test_a_refresh_is_known_at_sight_and_nothing_else_is_taken_for_one() -> None:
+    assert protocol.is_refresh('{"action": "refresh", "token": "t"}')
+    for other in (
+        '{"action": "sendMessage", "data": {"action": "refresh", "token": "t"}}',
+        '{"action": "refresh"}',
+        '"refresh"',
+        '{"action": "recent"}',
+        json.dumps({"action": "refresh", "token": "t" * 8192}),
+    ):
+        assert not protocol.is_refresh(other)
+
+
 def test_what_clients_say_is_understood() -> None:
     said = {
         name: protocol.parse_client_frame(json.dumps(golden(f"client_{name}")))

@@ -66,6 +66,31 @@ def test_a_ring_extends_back_only_as_far_as_it_may_hold() -> None:
     assert mine.is_cut
 
 
+def test_a_longer_ring_goes_on_before_and_leaves_the_other_as_it_is() -> None:
+    size = len(chain(1, 1)[0].frame)
+    mine = ring(max_bytes=2 * size)
+    for entry in chain(1, 5):
+        mine.append(entry)
+    longer = mine.with_older(chain(2, 5))
+    assert [entry.seq for entry in longer.after(0)] == [2, 3, 4, 5]
+    assert (longer.before, longer.head, longer.is_cut) == (Position("e1", 1, "m1"), mine.head, False)
+    assert (mine.before.seq, mine.is_cut) == (3, True)
+    alike = mine.with_older([*chain(1, 2), make_entry(3, "m2", id="other")])
+    assert (alike.after(0), alike.before, alike.is_cut) == (mine.after(0), mine.before, True)
+
+
+def test_a_ring_is_full_of_others_where_it_is_cut_and_holds_what_a_member_may_not_see() -> None:
+    size = len(chain(1, 1)[0].frame)
+    mine = ring(max_bytes=2 * size)
+    for entry in [*chain(1, 4), make_entry(5, "m4", to=["bob"])]:
+        mine.append(entry)
+    away, here = Position("e1", 2, "m2"), Position("e1", 3, "m3")
+    assert mine.is_full_of_others(away, "alice")
+    assert not mine.is_full_of_others(away, "bob")
+    for position in (None, here, Position("e2", 2, "m2")):
+        assert not mine.is_full_of_others(position, "alice")
+
+
 def test_old_entries_are_forgotten() -> None:
     now = time.time()
     mine = ring(max_age_ms=10_000)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from notifications.sockets import outbound
+from notifications.management.commands.serve import STOP_GRACE_SECONDS
+from notifications.sockets import outbound, server
 from notifications.sockets.server import DRAIN_VARIABLE, WebSocket
 from notifications.sockets.tcp import USER_TIMEOUT_MS, listening_socket
 from tests.sockets.scene import Serving, close_of, control, heard
@@ -77,8 +78,29 @@ async def test_a_reader_that_stalls_is_cut_and_its_neighbours_notice_nothing(
         assert (await heard(bob))["seq"] == 41
 
 
-async def test_a_reader_that_only_pings_is_cut_as_well(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pongs must neither pile up nor pass for progress."""
+async def test_a_client_that_pings_without_end_is_told_that_it_sends_too_much(serving: Serving, settings: Any) -> None:
+    settings.HERMES_CLIENT_RATE = 1
+    hub = await serving.hubs.running()
+    async with serving.connect(serving.token("bob")) as bob:
+        await control(bob, "hello")
+        for _ in range(10):
+            await bob.ping()
+        _, writer = await stalled_client(serving, serving.token("alice"))
+        await until(lambda: len(hub._connections) == 2)
+        (alice,) = [each for each in hub._connections if each.user == "alice"]
+        writer.write((b"\x89\x80" + b"\0\0\0\0") * 600)  # one slice of them takes 1.8 ms of the loop
+        await until(lambda: alice.is_closing)
+        assert alice.close_code == 4129
+        await serving.publish(1)
+        assert (await heard(bob))["seq"] == 1
+        writer.close()
+
+
+async def test_a_reader_that_only_pings_is_cut_as_well(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Its pongs must neither pile up nor pass for progress, whatever it may send."""
+    settings.HERMES_CLIENT_BURST = settings.HERMES_CLIENT_RATE = 1_000_000
     monkeypatch.setattr(outbound, "STALL_SECONDS", 1.0)
     hub = await serving.hubs.running()
     _, writer = await stalled_client(serving, serving.token("alice"))
@@ -177,6 +199,22 @@ async def test_a_stopping_process_says_goodbye_and_closes_each_connection_in_its
         assert 0 <= goodbye["retry_after_ms"] <= 1000
     assert [(await close_of(each))[0] for each in sockets] == [4112] * 3
     await stopping
+
+
+async def test_a_client_that_answers_no_close_does_not_hold_a_stop_up(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert server.STOP_CLOSE_SECONDS < STOP_GRACE_SECONDS, "uvicorn calls it an error if it takes longer"
+    monkeypatch.setattr(server, "STOP_CLOSE_SECONDS", 0.5)
+    monkeypatch.setenv(DRAIN_VARIABLE, "0.2")
+    serving.server.config.timeout_graceful_shutdown = 5
+    _, writer = await stalled_client(serving, serving.token("alice"))
+    hub = await serving.hubs.running()
+    await until(lambda: hub._connections)
+    await serving.server.shutdown(sockets=[])
+    assert "graceful shutdown exceeded" not in caplog.text
+    assert not serving.server.server_state.connections
+    writer.close()
 
 
 async def test_a_connection_that_leaves_while_draining_is_not_closed_twice(

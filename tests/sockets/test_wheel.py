@@ -87,6 +87,26 @@ async def test_who_has_left_is_looked_at_no_more(scene: Scene, connect: Connect)
     assert scene.looks[alice] <= looks + 1
 
 
+async def test_looks_that_are_late_do_not_make_an_interval_longer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_sleep, real_look, looks = asyncio.sleep, Wheel._look, list[int]()
+
+    async def oversleep(seconds: float) -> None:
+        await real_sleep(seconds + 0.004)  # each look is due 5 ms after the one before
+
+    def count(wheel: Wheel, number: int, last: set[Connection]) -> set[Connection]:
+        looks.append(number)
+        return real_look(wheel, number, last)
+
+    monkeypatch.setattr(Wheel, "_look", count)
+    monkeypatch.setattr(module.asyncio, "sleep", oversleep)
+    begun = time.monotonic()
+    await real_sleep(1)
+    seconds = time.monotonic() - begun
+    assert seconds * 200 * 0.85 < len(looks) < seconds * 200 * 1.15
+
+
 async def test_a_token_s_end_is_kept_more_finely_than_a_turn(
     monkeypatch: pytest.MonkeyPatch, scene: Scene, connect: Connect
 ) -> None:

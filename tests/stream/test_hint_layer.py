@@ -129,6 +129,28 @@ async def test_a_deadline_of_the_kernel_does_not_end_the_receiver(layer: Any, mo
     assert next(failures, None) is None
 
 
+async def test_a_subscription_that_hears_nothing_is_made_anew(layer: Any) -> None:
+    """Redis has lost what it was subscribed to, or the messages: nobody is told so, and PINGs are answered."""
+    channel = await layer.new_channel()
+    await layer.group_add("many", channel)
+    await crowd(layer, 1)
+    await layer.receive(channel)
+    deafened = shard(layer)._pubsub.connection._reader
+    await shard(layer)._pubsub.connection.send_command("UNSUBSCRIBE")
+    hint = asyncio.create_task(layer.receive(channel))
+
+    async def heard() -> bool:
+        await crowd(layer, 1)
+        await asyncio.wait([hint], timeout=0.05)
+        return hint.done()
+
+    for _ in range(10):
+        assert not await heard()
+    await layer.renew()
+    await eventually(heard)
+    assert shard(layer)._pubsub.connection._reader is not deafened
+
+
 @pytest.mark.parametrize("is_busy", [False, True])
 async def test_a_connection_that_the_kernel_gave_up_is_made_anew(layer: Any, is_busy: bool) -> None:
     """The library takes its error for a deadline of its own, at once and without end: the loop would stand still."""
@@ -175,6 +197,17 @@ async def test_no_payload_reaches_a_log_on_its_way_through_the_layer(
     await layer.group_send("many", {"type": "hint", "text": "a-payload-like-no-other"})
     assert (await layer.receive(channel))["text"] == "a-payload-like-no-other"
     assert "a-payload-like-no-other" not in caplog.text
+
+
+async def test_a_channel_that_could_not_be_made_leaves_nothing_behind(settings: Any) -> None:
+    nowhere = {"hosts": ["redis://127.0.0.1:1/0"]}
+    settings.CHANNEL_LAYERS = {"default": {**settings.CHANNEL_LAYERS["default"], "CONFIG": nowhere}}
+    lonely: Any = get_channel_layer()
+    for _ in range(3):
+        with pytest.raises(redis.ConnectionError):
+            await lonely.new_channel()
+    assert lonely._get_layer().channels == {}
+    await lonely.flush()
 
 
 async def test_who_listens_is_told_at_once_all_that_one_read_has_brought(layer: Any) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 import redis
 import uvloop
 
 from hermes_site.engines import Valkey
-from notifications.stream.redis_client import async_client
+from notifications.stream.redis_client import USER_TIMEOUT_MS, async_client
 
 
 async def test_a_write_to_a_connection_that_another_task_has_just_closed_is_a_failure_of_redis(valkey: Valkey) -> None:
@@ -29,6 +30,16 @@ async def test_a_write_to_a_connection_that_another_task_has_just_closed_is_a_fa
         del connection._send_packed_command
         await client.connection_pool.release(connection)
     assert await client.ping()
+    await client.aclose()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such deadline")
+async def test_the_kernel_ends_a_connection_that_nobody_acknowledges(valkey: Valkey) -> None:
+    client = async_client()
+    connection = await client.connection_pool.get_connection()
+    sock = connection._writer.get_extra_info("socket")  # type: ignore[union-attr]
+    assert sock.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT) == USER_TIMEOUT_MS
+    await client.connection_pool.release(connection)
     await client.aclose()
 
 
