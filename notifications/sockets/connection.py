@@ -19,6 +19,7 @@ from notifications.stream.position import Position
 
 OVERDRAFT = 100  # frames that a client may send beyond its bucket before it is closed
 ANSWER_BYTES = 64 * 1024  # of an answer that cost as much as a frame: 40 bytes may ask for a mebibyte
+IDLE_FRAMES = 32  # pings, pongs and empty pieces that cost as much as a frame that is obeyed
 EXPIRING_SECONDS = 30  # a client is told this long before its token ends; it takes one request to refresh it
 # Tokens given in the same second end in the same second: their connections are closed over this many seconds after it,
 # so that the clients do not all come back at once. Less than a second, within which guarantee 6 wants them closed.

@@ -22,7 +22,7 @@ from notifications.access.refusals import REFUSALS
 from notifications.access.token_guard import SUBPROTOCOL
 from notifications.exceptions import ClientError, HistoryUnavailable, TokenRefused, Unavailable
 from notifications.sockets import protocol
-from notifications.sockets.connection import ANSWER_BYTES, Connection
+from notifications.sockets.connection import ANSWER_BYTES, IDLE_FRAMES, Connection
 from notifications.sockets.crowd import TooManyConnections, subscriber_of
 from notifications.sockets.hub import Hub, HubOfLoop
 from notifications.sockets.outbound import RAW_EXTENSION, QueuedOutbound, RawOutbound, RawSocket
@@ -89,7 +89,7 @@ class NotificationConsumer(AsyncConsumer):  # type: ignore[misc]
 
     def bear(self, frames: int) -> None:
         """See `incoming.Owner.bear`."""
-        self._connection.charge(frames, time.monotonic())
+        self._connection.charge(frames / IDLE_FRAMES, time.monotonic())
 
     def heard(self) -> None:
         """See `inbox.Speaker.heard`."""

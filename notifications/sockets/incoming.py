@@ -23,7 +23,7 @@ class Owner(Interface):
         ...
 
     def bear(self, frames: int) -> None:
-        """Know of frames that say nothing, and cost as much to read."""
+        """Know of frames that say nothing, and must be read all the same."""
         ...
 
     def ended(self, code: int) -> None:

@@ -88,7 +88,7 @@ async def test_a_client_that_pings_without_end_is_told_that_it_sends_too_much(se
         _, writer = await stalled_client(serving, serving.token("alice"))
         await until(lambda: len(hub._connections) == 2)
         (alice,) = [each for each in hub._connections if each.user == "alice"]
-        writer.write((b"\x89\x80" + b"\0\0\0\0") * 600)  # one slice of them takes 1.8 ms of the loop
+        writer.write((b"\x89\x80" + b"\0\0\0\0") * 10_000)  # six hundred of them take 1.8 ms of the loop
         await until(lambda: alice.is_closing)
         assert alice.close_code == 4129
         await serving.publish(1)

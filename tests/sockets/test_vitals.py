@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from prometheus_client import REGISTRY
@@ -83,7 +82,7 @@ def test_from_sqs_to_the_socket_is_measured_where_sqs_said_when(
 ) -> None:
     first, second, third = chain(4, 6)
     now = int(time.time() * 1000)
-    feed.take([replace(first, sent_at=now - 3_000), replace(second, sent_at=now + 60_000), third], 6)
+    feed.take([first._replace(sent_at=now - 3_000), second._replace(sent_at=now + 60_000), third], 6)
     feed.flush()
     assert rise("end_to_end_seconds_count") == 2, "a browser's entry has not come by SQS"
     assert 3 <= rise("end_to_end_seconds_sum") < 5, "a clock that goes ahead makes nothing less than nothing"
