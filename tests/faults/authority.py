@@ -162,7 +162,7 @@ class Authority:
         if self._disturbed(is_clock_ahead, held, unix, CLOCK_CACHE_SECONDS):
             return True
         is_late = self._windows.overlap(is_slow_to_hear, at - LATE_SECONDS, at)
-        return is_late and self._windows.overlap(is_clock_ahead, held.t, at, held.server)
+        return is_late and self._windows.overlap(is_clock_ahead, held.t - CLOCK_CACHE_SECONDS, at, held.server)
 
     def _disturbed(
         self, kind: Callable[[str], bool], held: Held, unix: float, seconds: float, *, anywhere: bool = False

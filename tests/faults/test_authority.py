@@ -131,6 +131,12 @@ EXCUSES: dict[str, list[Event]] = {
         *fault("client link: black hole", 38, 50),
         closed(50, 4401),
     ],
+    "it came as its server's clock was put right, which the process had not read yet, and heard it late": [
+        *fault("clock +1 h", 30, 40),
+        *fault("client link: black hole down", 38, 50),
+        joining(40.1),
+        closed(50, 4401),
+    ],
     "its server's clock was behind": [*fault("clock -1 h", 90, 120), joining(), greeted(), *entry(110)],
     "its server was suspended": [*fault("server SIGSTOP", 98, 108), joining(), greeted(), *entry(107)],
     "redis was kept from a server": [
