@@ -9,7 +9,7 @@ import struct
 import sys
 import termios
 
-USER_TIMEOUT_MS = 10_000  # unacknowledged writes end a connection whose peer is gone: guarantee 7 has a deadline for all
+USER_TIMEOUT_MS = 10_000  # without an acknowledgement a peer is gone: guarantee 7 has this deadline for all that stalls
 SEND_BUFFER = 128 * 1024  # bytes in the kernel per socket; without a limit Linux lets it grow to megabytes
 RECEIVE_BUFFER = 64 * 1024  # the same for what a client sends and we do not read; it grew to 1.5 MB
 
