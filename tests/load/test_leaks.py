@@ -20,7 +20,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.load
 
-# `make soak` asks for 100,000: four hours of a busy day.
+# `make load` asks for 100,000: four hours of a busy day.
 CONNECTIONS = int(os.environ.get("SOAK_CONNECTIONS", "2500"))
 WHOLE = 100_000
 # Connections that stay open for the next who needs one: to Redis, and to DynamoDB for rows and mirror. They come only

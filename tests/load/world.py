@@ -1,4 +1,4 @@
-"""World: one server process on a core of its own, its engines, its members. Made by the tests and by `make soak`.
+"""World: one server process on a core of its own, its engines, its members. Made by the tests and by `make load`.
 
 Everything but the server runs on the other core, so that what a test measures is the server's.
 """
