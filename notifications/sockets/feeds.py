@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 from notifications.exceptions import HistoryUnavailable
 from notifications.sockets.feed import Feed
@@ -26,6 +26,8 @@ READERS = 8  # histories read at once; the others wait their turn
 WRITES_A_TURN, WRITES_A_ROOM = 512, 128
 
 Key = tuple[str, str]  # stage and room
+_K = TypeVar("_K")
+_R = TypeVar("_R")
 
 
 class Feeds:
@@ -113,12 +115,7 @@ class Feeds:
         Raises:
             HistoryUnavailable: Redis does not answer.
         """
-        task = self._extending.get(feed)
-        if task is None:  # one read, however many clients come back at once
-            task = self._extending[feed] = asyncio.create_task(self._extend_back(feed), name="hermes-extend")
-            task.add_done_callback(lambda _: self._extending.pop(feed, None))
-            task.add_done_callback(_notice)
-        await asyncio.shield(task)
+        await _once(self._extending, feed, lambda: self._extend_back(feed), "hermes-extend")
 
     async def read_whole(self, feed: Feed) -> Page:
         """Return all that a room's history retains; one read, however many ask at once, and nothing of it is kept.
@@ -126,12 +123,7 @@ class Feeds:
         Raises:
             HistoryUnavailable: Redis does not answer.
         """
-        task = self._reading.get(feed)
-        if task is None:
-            task = self._reading[feed] = asyncio.create_task(self._read_whole(feed), name="hermes-read")
-            task.add_done_callback(lambda _: self._reading.pop(feed, None))
-            task.add_done_callback(_notice)
-        return await asyncio.shield(task)
+        return await _once(self._reading, feed, lambda: self._read_whole(feed), "hermes-read")
 
     def fill(self, feed: Feed) -> asyncio.Task[bool]:
         """Ask the history for what a feed lacks; one read at a time, however many ask.
@@ -213,12 +205,7 @@ class Feeds:
         feed = self._feeds.get(key)
         if feed is not None:
             return feed
-        opening = self._opening.get(key)
-        if opening is None:
-            opening = self._opening[key] = asyncio.create_task(self._begin(key), name="hermes-open")
-            opening.add_done_callback(lambda _: self._opening.pop(key, None))
-            opening.add_done_callback(_notice)
-        return await asyncio.shield(opening)
+        return await _once(self._opening, key, lambda: self._begin(key), "hermes-open")
 
     async def _begin(self, key: Key) -> Feed:
         stage, room_id = key
@@ -290,6 +277,18 @@ class Feeds:
                         self._busy[feed] = None
         finally:
             self._write_soon()
+
+
+async def _once(
+    tasks: dict[_K, asyncio.Task[_R]], key: _K, work: Callable[[], Coroutine[Any, Any, _R]], name: str
+) -> _R:
+    """Wait for work that is done once, however many clients come back at once; who stops waiting does not stop it."""
+    task = tasks.get(key)
+    if task is None:
+        task = tasks[key] = asyncio.create_task(work(), name=name)
+        task.add_done_callback(lambda _: tasks.pop(key, None))
+        task.add_done_callback(_notice)
+    return await asyncio.shield(task)
 
 
 def _notice(task: asyncio.Task[Any]) -> None:

@@ -348,17 +348,22 @@ async def test_a_new_process_trusts_what_others_have_read_and_reads_no_row(
     assert reads == []
 
 
-async def test_a_new_process_shows_nothing_to_who_was_revoked_before_it_began(
-    serving: Serving, another: Serving
-) -> None:
-    """What others have read of the member is older than the revocation, and still there."""
-    token = serving.token()
+async def join_and_be_revoked(serving: Serving, token: str) -> None:
+    """Alice is here, sees an entry, and has her tokens revoked."""
     async with serving.connect(token) as alice:
         await control(alice, "hello")
         await serving.publish(1)
         await heard(alice)
         await sync_to_async(revocation.revoke)("alice", "acme")
         assert await close_of(alice) == (4403, "revoked")
+
+
+async def test_a_new_process_shows_nothing_to_who_was_revoked_before_it_began(
+    serving: Serving, another: Serving
+) -> None:
+    """What others have read of the member is older than the revocation, and still there."""
+    token = serving.token()
+    await join_and_be_revoked(serving, token)
     await another.start()
     async with another.connect(token) as alice:
         with pytest.raises(ConnectionClosed):
@@ -385,12 +390,7 @@ async def test_a_revocation_that_the_history_has_trimmed_since_lets_a_new_proces
     """As when a room of many members is deleted: what others have read of her is older than what is retained."""
     settings.HERMES_HISTORY_ENTRIES = 10
     token = serving.token()
-    async with serving.connect(token) as alice:
-        await control(alice, "hello")
-        await serving.publish(1)
-        await heard(alice)
-        await sync_to_async(revocation.revoke)("alice", "acme")
-        assert await close_of(alice) == (4403, "revoked")
+    await join_and_be_revoked(serving, token)
     hub = await serving.hubs.running()
     others = [Message(f"c{n}", "hermes", CONTROL_ROOM, commands.encode(SignOut(f"tag-{n}"))) for n in range(12)]
     await hub.publisher.publish("development", others)
