@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from notifications.stream import keys
 from tests.browser.conftest import SignIn
@@ -107,13 +107,25 @@ def test_our_pages_are_no_wider_than_a_phone(operator: Operator, hermes: Hermes)
     assert too_wide == {}
 
 
+def reload_until_shown(wanted: Locator) -> None:
+    """Rows and mirror are written each at its own pace, so that what one has the other may not have yet."""
+
+    def shown() -> bool:
+        wanted.page.reload()
+        return wanted.is_visible()
+
+    wait_until(shown, what=f"the page shows {wanted}")
+
+
 def test_an_operator_disconnects_alice_who_comes_back(operator: Operator, signed_in: SignIn, hermes: Hermes) -> None:
     before = hermes.live_rows()
     alice = signed_in("alice")
     wait_until(lambda: hermes.live_rows() - before)
     (first,) = hermes.live_rows() - before
     page = operator("/admin/notifications/connection/?state=open")
-    page.locator(f'input[name="_selected_action"][value="{first}"]').check()
+    row = page.locator(f'input[name="_selected_action"][value="{first}"]')
+    reload_until_shown(row)
+    row.check()
     page.locator("select[name=action]").select_option("disconnect")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("heading", name="Close 1 open connection?")).to_be_visible()
@@ -123,7 +135,7 @@ def test_an_operator_disconnects_alice_who_comes_back(operator: Operator, signed
     expect(alice.locator("#state")).to_have_text("Connected")
     wait_until(lambda: hermes.live_rows() - before)
     page.goto(f"{hermes.url}/admin/notifications/connection/?q={first}")
-    expect(page.get_by_text("4110 disconnected by an operator")).to_be_visible()
+    reload_until_shown(page.get_by_text("4110 disconnected by an operator"))
     alice.context.close()
 
 

@@ -8,7 +8,7 @@ import urllib.parse
 
 from tests.e2e.client import Client
 from tests.processes import Hermes
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 
 def choose(hermes: Hermes, model: str, action: str, row: str) -> None:
@@ -16,12 +16,14 @@ def choose(hermes: Hermes, model: str, action: str, row: str) -> None:
     cookies = hermes.sign_in("admin")
     headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     path = f"/admin/notifications/{model}/"
-    page = hermes.request("GET", path, "", headers)[1]
-    (key,) = [
-        match[1]
-        for match in re.finditer(r'name="_selected_action" value="([^"]+)".*?</tr>', page, re.DOTALL)
-        if row in match[0]
-    ]
+
+    def keys() -> list[str]:
+        page = hermes.request("GET", path, "", headers)[1]
+        rows = re.finditer(r'name="_selected_action" value="([^"]+)".*?</tr>', page, re.DOTALL)
+        return [match[1] for match in rows if row in match[0]]
+
+    # The rows and the mirror are written each at its own pace, so that what one has the other may not have yet.
+    (key,) = wait_until(keys, what=f"the admin lists {row}")
     form = {"action": action, "_selected_action": key, "post": "yes", "csrfmiddlewaretoken": cookies["csrftoken"]}
     headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": hermes.url + path}
     status, text, _ = hermes.request("POST", path, urllib.parse.urlencode(form), headers)
