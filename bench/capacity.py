@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import results
-from bench.report import ROOT
+from bench.report import DOCS
 from bench.results import Report
 from bench.table import significant
 
-PAGE = Path("docs/capacity.md")
+PAGE = Path("capacity.md")
 SIZES = (100_000, 1_000_000)
 # How often a member gets an entry, in seconds, and in a room of how many; a member of a room of 500 hears 500 others.
 LOADS = (("an entry a minute, rooms of 20", 60.0, 20), ("one every ten seconds, rooms of 200", 10.0, 200))
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+")
     paths: list[Path] = parser.parse_args().results
     names = ", ".join(path.name for path in paths)
-    (ROOT / PAGE).write_text(page(results.read_all(paths), names), encoding="utf-8")
+    (DOCS / PAGE).write_text(page(results.read_all(paths), names), encoding="utf-8")
 
 
 if __name__ == "__main__":
