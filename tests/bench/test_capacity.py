@@ -219,8 +219,7 @@ def test_a_number_that_no_run_gave_is_asked_for() -> None:
         with pytest.raises(ValueError, match=f"No run gave .*({said})"):
             page(found, "run.json")
     found = report()
-    for run in found.results:
-        if run.scenario == "relay":
-            run.wrong = "lost"
+    for number in (1, 2):  # a fast wrong answer counts as zero here, too
+        found.results.append(Result("relay", "hermes", number, wrong="lost"))
     with pytest.raises(ValueError, match="No run gave"):
         page(found, "run.json")
