@@ -96,7 +96,11 @@ def _costs(costs: Costs) -> list[tuple[str, str, str]]:
             f"{significant(costs.follow * 100)} % of a core",
             "*idle*",
         ),
-        ("a server process for Redis, for each message, at most", _us(costs.copy), "the three above, see below"),
+        (
+            "a hint to one process for Redis, at most: the last but the append and the looks",
+            _us(costs.copy),
+            "these three",
+        ),
     ]
 
 
@@ -120,6 +124,8 @@ def _assumptions() -> list[str]:
         f"of 240 bytes, {sizing.ID_BYTES} for each id that is remembered. No scenario measures them: they were looked "
         "up by hand, as `used_memory` of INFO before and after 10,000 messages in 100 rooms, and a test holds them. A "
         f"history keeps {sizing.KEPT_ENTRIES:,} entries or a day, ids are remembered for an hour (as shipped).",
+        f"- **Activity**: a line costs Redis {sizing.ACTIVITY_US:g} µs for each process that reads it, by hand as "
+        "well: 0.8 µs thirty at a time and 0.4 by the thousand.",
         f"- **DynamoDB**: {sizing.TABLE_UNITS:,} writes a second for a table and {sizing.KEY_UNITS:,} for one key of "
         "an index are limits that AWS publishes; the embedded engine that was measured has neither.",
         f"- **{sizing.SPARE_RELAYS} relays** at least, so that one may fail.",
@@ -146,12 +152,9 @@ def _of_size(costs: Costs, sockets: int) -> list[str]:
         ("while each message comes alone, at most: server included", lambda n: significant(n.relaying_singly, 2)),
         (f"**relays**: the former ÷ {FULL:g}", lambda n: f"**{n.relays}**"),
         ("cores of Redis, appends: messages × an append", lambda n: significant(n.appending, 2)),
-        (
-            "hints and activity: messages × each × processes, those that it reaches and all",
-            lambda n: "–".join(significant(cores, 2) for cores in n.copying),
-        ),
+        ("hints and activity: messages × (reached × a hint + processes × 1 µs)", lambda n: significant(n.copying, 2)),
         (f"looks: processes × {PARTITIONS} partitions × each", lambda n: significant(n.following, 2)),
-        (f"**Redis shards**: these cores ÷ {FULL:g}", lambda n: f"**{_range(n.shards)}**"),
+        (f"**Redis shards**: these cores ÷ {FULL:g}", lambda n: f"**{n.shards}**"),
         ("memory of Redis: rooms, entries, ids", lambda n: f"{significant(n.redis_gb)} GB"),
     ]
     return [
@@ -163,10 +166,6 @@ def _of_size(costs: Costs, sockets: int) -> list[str]:
         "",
         *_storm(Storm(costs, sockets, max(one.processes for one in needs[:2]))),
     ]
-
-
-def _range(ends: tuple[int, int]) -> str:
-    return f"{ends[0]:,}" if ends[0] == ends[1] else f"{ends[0]:,}–{ends[1]:,}"
 
 
 def _storm(storm: Storm) -> list[str]:
@@ -195,6 +194,7 @@ def _full_first(costs: Costs) -> list[str]:
     full = FULL * 1e6
     files = sizing.FILES - sizing.SPARE_FILES
     sockets = full / (costs.delivery / 60 + costs.idle / IDLE_SOCKETS * 1e6)
+    crowd = costs.append + 16 * (costs.copy + sizing.ACTIVITY_US)
     which = "so files and ports are full first" if sockets > files else "so the core is full first"
     return [
         "## What is full first",
@@ -211,16 +211,17 @@ def _full_first(costs: Costs) -> list[str]:
         f"- A relay is full with {significant(full / costs.relay, 2)} messages a second. Where each comes alone it "
         f"takes a core of relay and server {significant(costs.together / costs.relay, 2)} times as much at most; when "
         "it is busy they do not come alone.",
-        f"- A Redis is full with {significant(full / (costs.append + costs.copy), 2)} messages a second while one "
-        f"server process listens, and while 16 do with {significant(full / (costs.append + 16 * costs.copy), 2)} at "
-        "least, whatever the number of sockets.",
+        f"- A Redis is full with {significant(full / (costs.append + costs.copy), 2)} messages a second to rooms of "
+        f"one server process, and with {significant(full / crowd, 2)} at least to rooms that reach 16, whatever the "
+        "number of sockets.",
         f"- In a storm of joins DynamoDB's index by server is full with {sizing.KEY_UNITS:,} items a second of one "
         "process, by AWS's limit. Nobody waits for it; the mirror is late.",
         "",
-        "Redis's share grows with the number of processes: each message costs it something for each of them, and each "
-        "of them looks at its partitions every second. So few large processes are cheaper than many small ones. How "
-        "much is a hint's and how much the activity's was not measured apart; *many rooms* beside a second server "
-        "would tell. Relays are added without a word to anybody: a queue's messages go to whoever asks.",
+        "Redis's share grows with the number of processes: a message costs it a hint to each that has a member, and "
+        "each of them looks at its partitions every second. So few large processes are cheaper than many small ones. "
+        "A hint has been taken for dearer than it is: the difference that it was read from has in it what messages "
+        "cost more that come one by one. Looked at by hand, that is about half of it. "
+        "Relays are added without a word to anybody: a queue's messages go to whoever asks.",
         "",
     ]
 

@@ -71,10 +71,10 @@ class Costs:
 
     @property
     def copy(self) -> float:
-        """What a server process costs Redis for each message, µs, at most.
+        """What a process that a message reaches costs Redis for it, µs, at most.
 
-        It is what `heard` has beyond `append`, less the looks that cost the same without a message: one hint, one
-        reading of the activity, and the dearness of messages that come one by one, all charged to that process.
+        It is what `heard` has beyond `append`, less the looks that cost the same without a message: the hint, the line
+        of activity, and what a message costs more that comes by itself and not with nine others.
         """
         looks = self.follow * PARTITIONS / self.pace * 1e6
         return max(0.0, self.heard - self.append - looks)

@@ -130,11 +130,11 @@ def test_redis_appends_once_copies_to_each_process_and_is_looked_at_by_each() ->
     asked = Need(COSTS, Load(1_000_000, 60.0, 20), 16)
     assert asked.appending == pytest.approx(833.33 * 30e-6, rel=1e-4)
     reached = 16 * (1 - (15 / 16) ** 20)
-    assert asked.copying == pytest.approx((833.33 * reached * 43.6e-6, 833.33 * 16 * 43.6e-6), rel=1e-4)
+    assert asked.copying == pytest.approx(833.33 * (reached * 43.6e-6 + 16 * 1e-6), rel=1e-4)
     assert asked.following == pytest.approx(16 * 64 * 0.0002)
-    always = asked.appending + asked.following
-    assert asked.redis == pytest.approx((always + asked.copying[0], always + asked.copying[1]))
-    assert asked.shards == (math.ceil(asked.redis[0] / 0.6), math.ceil(asked.redis[1] / 0.6)) == (2, 2)
+    assert asked.redis == pytest.approx(asked.appending + asked.copying + asked.following)
+    assert asked.shards == math.ceil(asked.redis / 0.6) == 2
+    assert Need(COSTS, Load(1_000_000, 10.0, 2), 16).shards == 12
     assert PARTITIONS == keys.PARTITIONS
 
 
