@@ -45,7 +45,7 @@ def reason(report: Report, scenario: str, contestant: str) -> str:
     only = _ONLY.search(report.commands.get(scenario, report.command))
     if only and contestant not in only[1].split(","):
         return "left out by --only"
-    # Run writes "scenario, scenario, contestant, round 1: no time was left".
-    if any({scenario, contestant} <= set(said.partition(", round")[0].split(", ")) for said in report.left_out):
-        return "no time was left"
+    for said in report.left_out:  # run writes "scenario, scenario, contestant, round 1: no time was left"
+        if {scenario, contestant} <= set(said.partition(", round")[0].split(", ")):
+            return said.rpartition(": ")[2]
     return "it was not run, and no reason is known"

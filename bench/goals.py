@@ -115,7 +115,9 @@ def goals(report: Report) -> list[Against | Bound]:
         replace(goal, title=f"{goal.title}, of {offer(report, scenario):,.0f} offered", scenario=scenario)
         for scenario in beyond
         for goal in GOALS
-        if isinstance(goal, Against) and goal.scenario == "fanout-saturated"
+        if isinstance(goal, Against)
+        and goal.scenario == "fanout-saturated"
+        and goal.peer in report.settings[scenario]["contestants"]
     ]
     return [*GOALS[:_SATURATED], *more, *GOALS[_SATURATED:]]
 

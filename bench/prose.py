@@ -14,7 +14,7 @@ make bench         # everything, three rounds
 make bench-quick   # one short round, within three minutes
 python -m bench --scenario fanout-gentle --only hermes,nchan --rounds 3      # parts
 python -m bench.report var/bench/<time>.json                                 # this page
-python -m bench.report --out var/page var/bench/<time>.json                  # the same in another folder
+python -m bench.report --out var/page var/bench/<time>.json                  # in another folder
 ```
 
 `make bench` needs Linux, two cores and what `make test` needs. Peers that are not installed are named, with the reason.
@@ -38,17 +38,18 @@ METHOD = """\
 - **Everything that arrives is checked.** Each room's messages are numbered from 1, and each socket must get each once
   and in order; what comes through SQS, whose standard queues promise no order, must come once. A run in which one
   message of one socket is lost, doubled or out of order is wrong, and named. It counts as zero: in its medians and in
-  the verdicts it has the worst number that there is. In *saturated fan-out* one
-  socket in twenty is checked frame by frame; of the others every frame is counted, and a number is read for each piece
-  that TCP delivers: what that cannot see is two messages of one piece that have changed places.
+  the verdicts it has the worst number that there is. Of sockets whose latency is not taken, nineteen of twenty in
+  *saturated fan-out*, each piece that TCP delivers is compared byte for byte with what the room's others got.
 - **CPU** is the server's user and system time, of its whole process tree, from the first publish to the last delivery.
   What the kernel does for its sockets in interrupts while the server itself sleeps is not in it, for nobody.
 - **Latency** is from the publisher's stamp in the message to the client's callback, by one clock, over all deliveries
   (of one socket in twenty in *saturated fan-out*). It includes the time that one load process needs to read all those
   sockets. That is the same for all but Centrifugo, which puts several messages into one frame: the load client
-  divides those in Python, which the others do not need, and that time is in Centrifugo's latencies.
+  divides those in Python, of all its sockets and in every scenario, and that time is in Centrifugo's latencies.
 - **End to end** is told from the return of SendMessage, and from before the call. The second is what a back end
   waits for in all, and has the SQS endpoint's own time in it, which is the same for both.
+- **Strangers** are other programs on the server's core. A turn in which they had more than a tenth of it is taken once
+  more, and named if that stays so.
 - **Rounds are interleaved**: each contestant in its turn, another one first in each round. A number is the median of
   the rounds, with the lowest and the highest good one in brackets. Of fewer than three good runs their number is said,
   and no goal is judged by them.

@@ -74,6 +74,7 @@ def _notes(report: Report) -> list[str]:
     lines = []
     for kind, what in (
         ("strangers", "more than a tenth of the server's core went to others than the server"),
+        ("again", "the turn was a second one, because others had had more than a tenth of the server's core"),
         ("offer", "the messages went in more slowly than planned, because the way in was full"),
         ("stolen", "the machine's host took more than a tenth of a core away"),
     ):

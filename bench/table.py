@@ -64,8 +64,13 @@ _ROWS = (
 
 
 def saturated(report: Report) -> list[str]:
-    """Return the scenarios of *saturated fan-out*, the smallest offer first."""
-    found = [(plan["rate"], name) for name, plan in report.settings.items() if name.startswith("fanout-saturated")]
+    """Return the scenarios of *saturated fan-out*: its own, and each that offers more, the smallest offer first."""
+    least = report.settings.get("fanout-saturated", {"rate": 0.0})["rate"]
+    found = [
+        (plan["rate"], name)
+        for name, plan in report.settings.items()
+        if name.startswith("fanout-") and plan["rate"] >= least and name != "fanout-gentle"
+    ]
     return [name for _, name in sorted(found)]
 
 
