@@ -62,8 +62,9 @@ METHOD = """\
 GROWTH = """\
 An entry to n sockets costs a + n · b: what a message costs by itself, and n deliveries. Both are fitted by weighted
 least squares to every good run of a sweep, each run by its share of what its size costs; intervals are of 95 %
-confidence. Whether a delivery grows dearer is asked of a second fit, in which it costs b + c · log₁₀(n ÷ smallest), so
-that what a message costs by itself is taken off and c is what each tenfold adds. The exponents are of log–log lines
-through the server's CPU a second against the number of sockets, rooms or messages: 1 is in proportion. The last
-step is judged by itself as well, because a line through all sizes hides a bend at the end.
+confidence. Of so few messages a second a is more than a message's work: what the process does by itself between two of
+them is in it. Whether a delivery grows dearer is asked of a second fit, in which it costs b + c · log₁₀(n ÷ smallest),
+so that what a message costs by itself is taken off and c is what each tenfold adds. The exponents are of log–log lines
+through the server's CPU a second against the number of sockets, rooms or messages: 1 is in proportion. The last step is
+judged by itself as well, because a line through all sizes hides a bend at the end.
 """
