@@ -26,6 +26,9 @@ RAW_EXTENSION = "hermes.raw"  # sockets.server puts a RawSocket there
 STALL_SECONDS = 10.0  # guarantee 7: cut this long after writes stop making progress
 # What `send` raises when the client went and we were not told yet: an OSError, says ASGI; Daphne raises its own.
 CLIENT_GONE = (OSError, Disconnected)
+# A write takes some 8 us and the more the longer it is: 19 us with 32 KiB, 29 us with 64 KiB, to 8,000 sockets on
+# loopback. A kernel's buffer takes 256 KiB of a megabyte at once (tcp.SEND_BUFFER, which Linux doubles), in 35 us.
+BYTES_A_WRITE, BYTES_AT_ONCE = 32 * 1024, 256 * 1024
 
 
 class Batch:
@@ -37,7 +40,7 @@ class Batch:
         since: when the first of them came, in monotonic seconds.
     """
 
-    __slots__ = ("entries", "since", "size", "texts", "wire")
+    __slots__ = ("cost", "entries", "since", "size", "texts", "wire")
 
     def __init__(self, texts: Sequence[bytes], entries: Sequence[Entry] = (), since: float = 0.0) -> None:
         self.texts = texts
@@ -46,6 +49,8 @@ class Batch:
         self.size = sum(map(len, texts))  # bytes
         # All of them as WebSocket frames, for one write.
         self.wire = b"".join([text_frame(text) for text in texts])
+        # What it takes to write it to one socket, in writes of a small frame.
+        self.cost = 1 + min(len(self.wire), BYTES_AT_ONCE) // BYTES_A_WRITE
 
 
 class RawSocket(Protocol):
