@@ -149,12 +149,17 @@ class RawOutbound:
 
     def write(self, batch: Batch) -> None:
         """See `Outbound.write`."""
+        wire = batch.wire
         self._frames += len(batch.texts)
-        self._write(batch.wire)
+        self._written += len(wire)
+        if waiting := self._socket.write(wire):
+            self._lag(waiting - len(wire))
 
     def ping(self) -> None:
         """See `Outbound.ping`."""
-        self._write(PING_FRAME)
+        self._written += len(PING_FRAME)
+        if waiting := self._socket.write(PING_FRAME):
+            self._lag(waiting - len(PING_FRAME))
 
     def close(self, code: int, reason: str) -> None:
         """See `Outbound.close`."""
@@ -178,14 +183,12 @@ class RawOutbound:
             self._cut()
         return bool(waiting)
 
-    def _write(self, wire: bytes) -> None:
-        self._written += len(wire)
-        waiting = self._socket.write(wire)
-        if waiting:  # the kernel has not taken all of it
-            self._laggards.add(self)
-            # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
-            if waiting - len(wire) > self._max_bytes:
-                self._cut()
+    def _lag(self, before: int) -> None:
+        """Be looked at: the kernel has not taken all that was written, and so many bytes wait before it."""
+        self._laggards.add(self)
+        # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
+        if before > self._max_bytes:
+            self._cut()
 
     def _cut(self) -> None:
         self._on_cut(Close.SLOW)
