@@ -16,6 +16,7 @@ import pytest
 
 from notifications.access import token_store
 from notifications.sockets.connection import Connection
+from notifications.sockets.feeds import WRITES_A_ROOM
 from notifications.sockets.outbound import RawOutbound
 from notifications.sockets.server import WebSocket
 from notifications.sockets.vitals import Tally
@@ -76,7 +77,7 @@ async def test_entries_that_come_together_are_one_write_to_each_socket_and_no_by
     )
 
 
-@pytest.mark.parametrize("sockets", [1, 40])
+@pytest.mark.parametrize("sockets", [1, WRITES_A_ROOM])
 async def test_what_is_measured_costs_the_same_however_many_hear_it(
     serving: Serving, room: Room, monkeypatch: pytest.MonkeyPatch, sockets: int
 ) -> None:
