@@ -65,11 +65,11 @@ test-postgres: .venv/.installed-dev ## the Python tests that touch SQL, on Postg
 	wait $$processes || status=1; cat var/postgres-processes.log; exit $$status
 
 # Alone, because they measure.
-test-load: .venv/.installed-dev ## a storm, a flood, bad readers, leaks: the short form
+test-load: .venv/.installed-dev ## a storm, a flood, bad readers, a large room, leaks: the short form
 	$(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
 load: .venv/.installed-dev ## the same with 10,000 clients, and 100,000 connections in all
-	SOAK_CONNECTIONS=100000 STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=12 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
+	SOAK_CONNECTIONS=100000 STORM_CLIENTS=10000 NEIGHBOUR_ROUNDS=12 FAIR_CLIENTS=10000 LOAD_SECONDS=600 $(BIN)/python -m pytest -m load $(PYTEST_ARGS) tests/load
 
 # Alone and last: it needs the whole machine. Its seed is another one each time, unless SEED names one.
 test-faults: .venv/.installed-dev ## the fault suite's short form, of another seed each time (SEED=)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from notifications.sockets.connection import Connection
 from notifications.sockets.outbound import Batch
@@ -51,16 +51,16 @@ class Backlog:
         TALLY.written(0, batch.size, len(connections))
 
     def write(self, most: int) -> int:
-        """Write the first batch to some of its connections.
+        """Write the first batch to some of its connections, to one at least.
 
         Args:
-            most: connections.
+            most: writes, as `outbound.Batch.cost` counts them.
 
         Returns:
-            To how many it was.
+            How many it was.
         """
         connections, batch = self._lined_up[0]
-        some = connections[self._reached : self._reached + most]
+        some = connections[self._reached : self._reached + max(1, most // batch.cost)]
         open_ones = [connection for connection in some if connection.close_code is None]
         try:
             for connection in open_ones:
@@ -77,4 +77,32 @@ class Backlog:
             self._reached = 0
             if batch.entries:
                 TALLY.delivered(batch.since, batch.entries)
-        return len(some)
+        return len(some) * batch.cost
+
+
+def who_sees_what(
+    entries: Sequence[Entry], connections: set[Connection], by_user: Mapping[str, set[Connection]]
+) -> Iterator[tuple[Iterable[Connection], Sequence[Entry]]]:
+    """Yield connections of a room and what they see of entries; whoever sees the same is together, for one batch.
+
+    What nobody but its members sees costs its members, however large the room is.
+
+    Args:
+        entries: in order, none of them expired.
+        connections: all of the room; by_user: the same by their members.
+    """
+    addressed = {user for entry in entries if entry.to is not None for user in entry.to} & by_user.keys()
+    seen: dict[str, list[int]] = {user: [] for user in addressed}
+    public: list[Entry] = []
+    for index, entry in enumerate(entries):
+        if entry.to is None:
+            public.append(entry)
+        for user in addressed if entry.to is None else addressed & entry.to:
+            seen[user].append(index)
+    alike: dict[tuple[int, ...], list[Connection]] = {}
+    for user, indices in seen.items():
+        alike.setdefault(tuple(indices), []).extend(by_user[user])
+    for key, theirs in alike.items():
+        yield theirs, [entries[index] for index in key]
+    if public:
+        yield connections.difference(*alike.values()) if alike else connections, public

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from django.conf import settings
 
 from notifications.sockets import protocol
-from notifications.sockets.backlog import Backlog
+from notifications.sockets.backlog import Backlog, who_sees_what
 from notifications.sockets.connection import Connection
 from notifications.sockets.ring import Ring, new_ring
 from notifications.sockets.vitals import CONNECTED, LOST, TALLY
@@ -227,10 +227,10 @@ class Feed:
         What comes while a large room is being written to waits, and goes out together.
 
         Args:
-            most: connections.
+            most: writes, as `outbound.Batch.cost` counts them.
 
         Returns:
-            To how many it was.
+            How many it was; those of the last connection may be more than were left.
         """
         count = 0
         while count < most:
@@ -252,15 +252,8 @@ class Feed:
             return
         now = time.time()
         entries = [entry for entry in entries if entry.expires_at is None or now < entry.expires_at]
-        public = [entry for entry in entries if entry.to is None]
-        addressed = {user for entry in entries if entry.to is not None for user in entry.to} & self.by_user.keys()
-        line_up, since = self._backlog.add_entries, self._since
-        for user in addressed:
-            line_up(self.by_user[user], [entry for entry in entries if entry.visible_to(user, now)], since)
-        if addressed:
-            line_up([c for c in self.connections if c.user not in addressed], public, since)
-        else:
-            line_up(self.connections, public, since)
+        for connections, seen in who_sees_what(entries, self.connections, self.by_user):
+            self._backlog.add_entries(connections, seen, self._since)
         for entry in entries:
             trace.log(logger, "delivered", self.stage, self.room_id, entry, connections=len(self.connections))
 

@@ -1,7 +1,8 @@
 """Hints: what the channel layer brings, taken by the rooms of this process. Run by hub; feeds feeds, tells ear.
 
-What one read of the layer's socket has brought is taken and written in one go: between Redis and the sockets stand no
-queue, no task and no further turn of the event loop. A layer of another kind brings its hints one by one.
+What one read of the layer's socket has brought is taken and written in one go: between that read and the sockets stand
+no queue, no task and no further turn of the event loop, unless a large room is being written to: then a room has its
+part of the next turn (feeds). A layer of another kind brings its hints one by one.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ RAW_EXTENSION = "hermes.raw"  # sockets.server puts a RawSocket there
 STALL_SECONDS = 10.0  # guarantee 7: cut this long after writes stop making progress
 # What `send` raises when the client went and we were not told yet: an OSError, says ASGI; Daphne raises its own.
 CLIENT_GONE = (OSError, Disconnected)
+# A write takes some 8 us and the more the longer it is: 19 us with 32 KiB, 29 us with 64 KiB, to 8,000 sockets on
+# loopback. A kernel's buffer takes 256 KiB of a megabyte at once (tcp.SEND_BUFFER, which Linux doubles), in 35 us.
+BYTES_A_WRITE, BYTES_AT_ONCE = 32 * 1024, 256 * 1024
 
 
 class Batch:
@@ -37,7 +40,7 @@ class Batch:
         since: when the first of them came, in monotonic seconds.
     """
 
-    __slots__ = ("entries", "since", "size", "texts", "wire")
+    __slots__ = ("cost", "entries", "since", "size", "texts", "wire")
 
     def __init__(self, texts: Sequence[bytes], entries: Sequence[Entry] = (), since: float = 0.0) -> None:
         self.texts = texts
@@ -46,6 +49,8 @@ class Batch:
         self.size = sum(map(len, texts))  # bytes
         # All of them as WebSocket frames, for one write.
         self.wire = b"".join([text_frame(text) for text in texts])
+        # What it takes to write it to one socket, in writes of a small frame.
+        self.cost = 1 + min(len(self.wire), BYTES_AT_ONCE) // BYTES_A_WRITE
 
 
 class RawSocket(Protocol):
@@ -144,12 +149,17 @@ class RawOutbound:
 
     def write(self, batch: Batch) -> None:
         """See `Outbound.write`."""
+        wire = batch.wire
         self._frames += len(batch.texts)
-        self._write(batch.wire)
+        self._written += len(wire)
+        if waiting := self._socket.write(wire):
+            self._lag(waiting - len(wire))
 
     def ping(self) -> None:
         """See `Outbound.ping`."""
-        self._write(PING_FRAME)
+        self._written += len(PING_FRAME)
+        if waiting := self._socket.write(PING_FRAME):
+            self._lag(waiting - len(PING_FRAME))
 
     def close(self, code: int, reason: str) -> None:
         """See `Outbound.close`."""
@@ -173,14 +183,12 @@ class RawOutbound:
             self._cut()
         return bool(waiting)
 
-    def _write(self, wire: bytes) -> None:
-        self._written += len(wire)
-        waiting = self._socket.write(wire)
-        if waiting:  # the kernel has not taken all of it
-            self._laggards.add(self)
-            # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
-            if waiting - len(wire) > self._max_bytes:
-                self._cut()
+    def _lag(self, before: int) -> None:
+        """Be looked at: the kernel has not taken all that was written, and so many bytes wait before it."""
+        self._laggards.add(self)
+        # What waited before counts, not this batch: a whole replay may pass through an empty buffer at once.
+        if before > self._max_bytes:
+            self._cut()
 
     def _cut(self) -> None:
         self._on_cut(Close.SLOW)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from notifications.stream.message import Message
 from notifications.stream.publish import Publisher
@@ -49,6 +50,7 @@ class Talker:
     def __init__(self, publisher: Publisher, stage: str, room: str, rate: float) -> None:
         self._publisher, self._stage, self._room, self._rate = publisher, stage, room, rate
         self.sent = 0
+        self.on_message: Callable[[], None] = lambda: None  # called for each, before it is on its way
 
     async def talk(self, seconds: float) -> None:
         """Talk for a while."""
@@ -65,6 +67,7 @@ class Talker:
 
     def _message(self) -> Message:
         self.sent += 1
+        self.on_message()
         stamp = f'"{time.monotonic_ns():0{_DIGITS}}"'
         data = f'{{"type":"info","at":{stamp},"data":"{_PADDING}"}}'
         return Message(id=f"{self._room}-{self.sent}", user_id=0, room_id=self._room, data=data)

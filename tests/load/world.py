@@ -160,6 +160,11 @@ class World:
         fields = Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def kept_waiting(self) -> float:
+        """Return for how many seconds in all the server's event loop has waited for its core, which others had."""
+        assert self.server is not None
+        return int(Path(f"/proc/{self.server.pid}/task/{self.server.pid}/schedstat").read_text().split()[1]) / 1e9
+
     # ── Members ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def token(self, user: str, room: str) -> str:
         """Return a fresh token."""

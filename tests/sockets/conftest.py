@@ -29,3 +29,15 @@ async def serving(valkey: Any, aws: Any, transactional_db: None) -> AsyncIterato
     await serving.start()
     yield serving
     await serving.stop()
+
+
+@pytest.fixture
+async def room(serving: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """A room with nobody in it, in which no ping disturbs a count; see `pages.Room`."""
+    from tests.sockets.pages import Room
+
+    monkeypatch.setattr((await serving.hubs.running()).wheel, "_ping", lambda connections: None)
+    room = Room(serving)
+    yield room
+    for page in room.pages:
+        page.transport.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, MutableSet
 from typing import Any
 
 import pytest
@@ -27,6 +28,36 @@ def alice(connect: Connect, feed: Feed) -> Connection:
     connection = connect("alice")
     feed.add(connection)
     return connection
+
+
+class Watched(MutableSet[Connection]):
+    """The connections of a room, which counts how many of them somebody has looked at."""
+
+    def __init__(self, connections: set[Connection]) -> None:
+        self._connections = connections
+        self.looked_at = 0
+
+    def __contains__(self, connection: object) -> bool:
+        self.looked_at += 1
+        return connection in self._connections
+
+    def __iter__(self) -> Iterator[Connection]:
+        for connection in self._connections:
+            self.looked_at += 1
+            yield connection
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def discard(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+
+    def difference(self, *others: Any) -> set[Connection]:
+        self.looked_at += len(self)
+        return self._connections.difference(*others)
 
 
 def page(first: int, last: int, **extra: Any) -> Page:
@@ -171,6 +202,39 @@ def test_an_entry_reaches_only_those_it_is_addressed_to(feed: Feed, connect: Con
     feed.take([make_entry(7, "m6", to=["zoe"])], 7)
     feed.flush()
     assert recorder(alice).seqs == [4, 5, 6]
+
+
+@pytest.mark.parametrize("size", [10, 1_000])
+def test_what_is_addressed_to_one_member_looks_at_nobody_else_however_large_the_room_is(
+    feed: Feed, alice: Connection, connect: Connect, size: int
+) -> None:
+    for number in range(size):
+        feed.add(connect(f"member-{number}"))
+    watched: Any = Watched(feed.connections)
+    feed.connections = watched
+    feed.take([make_entry(4, "m3", to=["alice"]), make_entry(5, "m4", to=["alice", "zoe"])], 5)
+    feed.flush()
+    assert recorder(alice).seqs == [4, 5]
+    assert watched.looked_at == 0
+    feed.take(chain(6, 6), 6)
+    feed.flush()
+    assert watched.looked_at == size + 1, "what is for all of them is given to each once"
+
+
+def test_members_who_see_the_same_are_given_the_same_bytes(feed: Feed, connect: Connect) -> None:
+    members = {name: connect(name) for name in ("alice", "bob", "carol", "dave")}
+    for connection in members.values():
+        feed.add(connection)
+    entries = [
+        make_entry(4, "m3", to=["alice", "bob"]),
+        make_entry(5, "m4"),
+        make_entry(6, "m5", to=["carol", "alice", "bob"]),
+    ]
+    feed.take(entries, 6)
+    feed.flush()
+    seen = {name: recorder(connection).seqs for name, connection in members.items()}
+    assert seen == {"alice": [4, 5, 6], "bob": [4, 5, 6], "carol": [5, 6], "dave": [5]}
+    assert recorder(members["alice"]).batches[0] is recorder(members["bob"]).batches[0]
 
 
 def test_an_expired_entry_is_delivered_to_nobody(feed: Feed, alice: Connection) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from notifications.exceptions import HistoryUnavailable
-from notifications.sockets.feeds import Feeds
+from notifications.sockets.feeds import WRITES_A_ROOM, WRITES_A_TURN, Feeds
 from notifications.sockets.follower import Follower
+from notifications.sockets.outbound import BYTES_A_WRITE, BYTES_AT_ONCE, Batch
 from notifications.stream import keys
 from notifications.stream.entry import Entry
 from notifications.stream.position import Position, Resume
 from notifications.stream.replies import Activity, Page
-from tests.sockets.scene import chain, make_entry
+from tests.sockets.scene import Connect, Recorder, chain, make_entry
 
 ROOM = ("development", "acme")
 
@@ -185,3 +186,75 @@ async def test_a_room_that_was_closed_is_not_asked_for_again(scene: Scene) -> No
     scene.history.read = lambda *a: asked.append(a) or read(*a)  # type: ignore[method-assign]
     await scene.look()
     assert asked == []
+
+
+class Turns:
+    """What is written to whom in each turn of the loop.
+
+    Args:
+        loop: which.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.turns: list[list[tuple[str, int]]] = [[]]
+        self._loop = loop
+        self._handle = loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        self.turns.append([])
+        self._handle = self._loop.call_soon(self._next)
+
+    def stop(self) -> None:
+        """Count no further turns."""
+        self._handle.cancel()
+
+    def of(self, room: str) -> list[int]:
+        """Return in which turns a room was written to."""
+        return [number for number, turn in enumerate(self.turns) if any(name == room for name, _ in turn)]
+
+
+class Timed(Recorder):
+    """An `Outbound` that notes in which turn it is written to."""
+
+    def __init__(self, turns: Turns, room: str) -> None:
+        super().__init__()
+        self._turns, self._room = turns, room
+
+    def write(self, batch: Batch) -> None:
+        self._turns.turns[-1].append((self._room, len(batch.wire)))
+
+
+@pytest.mark.parametrize(
+    ("size", "entries"), [(240, 1), (32 * 1024, 1), (64 * 1024, 1), (64 * 1024, 16)], ids=["240", "32K", "64K", "1M"]
+)
+async def test_a_room_of_two_has_its_turn_beside_one_of_ten_thousand_whatever_the_size_of_a_frame(
+    scene: Scene, connect: Connect, size: int, entries: int
+) -> None:
+    """Counted, not timed: a turn of the loop has so many writes and so many bytes that the kernel takes at once."""
+    large, small = [await scene.feeds.reach(("development", room), None) for room in ("large", "small")]
+    turns = Turns(asyncio.get_running_loop())
+    for feed, members in ((large, 10_000), (small, 2)):
+        for number in range(members):
+            connection = connect(f"member-{number}", feed.room_id)
+            connection.outbound = Timed(turns, feed.room_id)
+            feed.add(connection)
+    assert large.take([each._replace(frame=b"x" * size) for each in chain(1, entries)], entries)
+    scene.feeds.mark(large)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert turns.of("large"), "it is being written to"
+    begun = len(turns.turns)
+    assert small.take(chain(1, 1), 1)
+    scene.feeds.write([small])
+    async with asyncio.timeout(60):
+        while large.is_busy or small.is_busy:
+            await asyncio.sleep(0)
+    turns.stop()
+    (at,) = turns.of("small")
+    assert at - begun <= 1, "in the next turn"
+    order = [room for room, _ in turns.turns[at]]
+    assert order.index("small") <= WRITES_A_ROOM, "behind one part of the large room"
+    for turn in turns.turns:
+        assert len(turn) <= WRITES_A_TURN
+        assert sum(min(length, BYTES_AT_ONCE) for _, length in turn) <= WRITES_A_TURN * BYTES_A_WRITE
+    assert sum(map(len, turns.turns)) == 10_000 + 2
