@@ -62,17 +62,19 @@ async def test_two_workers_share_a_port_and_drain_in_order(hermes: Hermes) -> No
         assert not ids & hermes.live_rows(), "and they have closed their rows"
 
 
-async def test_each_worker_gets_as_many_connections_as_the_other_also_after_a_rolling_restart(hermes: Hermes) -> None:
+async def test_each_worker_gets_its_share_however_busy_it_is_also_after_a_rolling_restart(hermes: Hermes) -> None:
     async with serving(hermes, "shares") as (server, ws_url):
         token = await asyncio.to_thread(hermes.token, "alice")
-        before = await shares_of(hermes, token, ws_url, MANY)
-        assert before.keys() == children_of(server.pid)
-        assert min(before.values()) >= 0.35 * MANY, before
+        before = children_of(server.pid)
+        shares = await shares_while_one_is_busy(hermes, token, ws_url, min(before))
+        assert shares.keys() == before
+        assert min(shares.values()) >= 0.35 * MANY, shares
         os.kill(server.pid, signal.SIGHUP)
-        await eventually(lambda: is_new(server, set(before)), 60, "both workers are new")
-        after = await shares_of(hermes, token, ws_url, MANY)
-        assert after.keys() == children_of(server.pid)
-        assert min(after.values()) >= 0.35 * MANY, after
+        await eventually(lambda: is_new(server, before), 60, "both workers are new")
+        after = children_of(server.pid)
+        shares = await shares_while_one_is_busy(hermes, token, ws_url, min(after))
+        assert shares.keys() == after
+        assert min(shares.values()) >= 0.35 * MANY, shares
 
 
 async def test_workers_come_and_go_by_signal_each_with_its_share(hermes: Hermes) -> None:
@@ -244,10 +246,9 @@ async def how_a_request_is_answered(ws_url: str) -> str:
 
 
 async def members_at(hermes: Hermes, stack: AsyncExitStack, token: str, url: str, count: int) -> list[Client]:
-    """Return so many members, entered into ``stack``, that come twenty at a time and wait for a worker that starts."""
+    """Return so many members, entered into ``stack``, that come at once and wait for a worker that starts."""
     members = [Client(hermes, token=token, url=url, open_seconds=START_DEADLINE) for _ in range(count)]
-    for start in range(0, count, 20):
-        await asyncio.gather(*(stack.enter_async_context(member) for member in members[start : start + 20]))
+    await asyncio.gather(*(stack.enter_async_context(member) for member in members))
     return members
 
 
@@ -270,6 +271,32 @@ async def held_by(hermes: Hermes, members: list[Client]) -> Counter[int]:
 
     found = await eventually(lambda: asyncio.to_thread(rows), 30, "every connection has its row") if ids else []
     return Counter(int(row["server_id"]["S"].rsplit("-", 2)[1]) for row in found)
+
+
+async def shares_while_one_is_busy(hermes: Hermes, token: str, url: str, busy: int) -> Counter[int]:
+    """Connect many members, and hold this worker until the others have accepted all that they will."""
+    members = [Client(hermes, token=token, url=url, open_seconds=START_DEADLINE) for _ in range(MANY)]
+
+    def is_all_that_they_will() -> bool:
+        waiting = waiting_at(port_of(url))
+        return min(waiting) == 0 and sum(waiting) + sum(member.connected.is_set() for member in members) == MANY
+
+    async with AsyncExitStack() as stack:
+        os.kill(busy, signal.SIGSTOP)
+        coming = asyncio.gather(*(stack.enter_async_context(member) for member in members))
+        try:
+            await eventually(is_all_that_they_will, 30, "the others have accepted what is theirs")
+        finally:
+            os.kill(busy, signal.SIGCONT)
+            await coming
+        return await held_by(hermes, members)
+
+
+def waiting_at(port: int) -> list[int]:
+    """Return how many connections wait to be accepted, by each socket that listens on a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [row for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    return [int(row[4].partition(":")[2], 16) for row in listening]
 
 
 async def shares_of(hermes: Hermes, token: str, url: str, count: int) -> Counter[int]:
