@@ -131,10 +131,12 @@ class Supervisor(multiprocess.Multiprocess):
             worker.kill()  # lets go of what is left of it
             worker.join()
             if worker.exitcode == STARTUP_FAILURE:  # so would its successors
-                logger.error("Child process [%s] failed to start, stopping the parent process.", worker.pid)
+                logger.error("Worker %s could not start; the server stops.", worker.pid)
                 self.should_exit.set()
                 return
-            logger.info("Child process [%s] died", worker.pid)
+            logger.warning(
+                "Worker %s has died (exit code %s); another one takes its place.", worker.pid, worker.exitcode
+            )
             self.processes[at] = self._started(worker.sockets)
 
     # ── Signals ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -148,7 +150,7 @@ class Supervisor(multiprocess.Multiprocess):
                 new.kill()
                 new.join()
                 if not self.should_exit.is_set():
-                    logger.error("Child process [%s] was not ready in time; the restart ends with it.", new.pid)
+                    logger.error("Worker %s was not ready in time; the rolling restart ends here.", new.pid)
                 return
             self.processes[at] = new
             self._see_off(old)
@@ -168,7 +170,7 @@ class Supervisor(multiprocess.Multiprocess):
             wait([worker.process.sentinel], LOOK_SECONDS)
             self._replace_ended()
             if time.monotonic() > deadline:
-                logger.error("Child process [%s] did not end in time, and is killed.", worker.pid)
+                logger.error("Worker %s did not end in time, and is killed.", worker.pid)
                 worker.process.kill()
         worker.join()
 

@@ -179,10 +179,28 @@ async def test_a_stop_amid_a_rolling_restart_does_not_wait_for_the_rest_of_it(he
     async with serving(hermes, "stopped-amid") as (server, _):
         before = children_of(server.pid)
         os.kill(server.pid, signal.SIGHUP)
-        await eventually(lambda: children_of(server.pid) - before, 30, "the first successor is being started")
-        assert await asyncio.to_thread(server.stop, 20) == 0
+        successors = await eventually(lambda: children_of(server.pid) - before, 30, "the first is being started")
+        stopping = asyncio.create_task(asyncio.to_thread(server.stop, 20))
+        while not stopping.done():
+            successors |= children_of(server.pid) - before
+            await asyncio.sleep(0.02)
+        assert await stopping == 0
         assert "The server has stopped." in server.log_text()
-        assert server.log_text().count("Started server process") <= 3, "the second worker got no successor"
+        assert len(successors) == 1, "the second worker got none"
+
+
+async def test_a_worker_that_dies_amid_a_rolling_restart_is_replaced_before_that_goes_on(hermes: Hermes) -> None:
+    """Its share of who connects waits for its successor, and the restart of the others takes a while."""
+    async with serving(hermes, "died-amid") as (server, ws_url):
+        token = await asyncio.to_thread(hermes.token, "alice")
+        await shares_of(hermes, token, ws_url, FEW)  # both are up
+        before = children_of(server.pid)
+        os.kill(server.pid, signal.SIGHUP)
+        await eventually(lambda: children_of(server.pid) - before, 30, "the first successor is being started")
+        os.kill(max(before), signal.SIGKILL)
+        await eventually(lambda: len(children_of(server.pid) - before) == 2, 30, "there is one for the dead one, too")
+        assert min(before) in children_of(server.pid), "the first has not been sent away yet"
+        await eventually(lambda: is_new(server, before), 60, "both workers are new")
 
 
 def children_of(pid: int) -> set[int]:
