@@ -162,7 +162,7 @@ class Handshake(asyncio.Protocol):
     def admit(self) -> None:
         """Hand the transport over to the protocol that parses, and the client to the application."""
         self._state.connections.discard(self)
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._is_sent_away:
             self._gate.leave(self)
             return
         link = WebSocket(self._transport, self._accept, self._state, lambda: self._gate.leave(self))

@@ -18,6 +18,7 @@ HEAD_BYTES = 64 * 1024  # address and headers; Django's cookies and a token fit 
 HEAD_SECONDS = 10.0  # from the first byte, or from connecting
 BODY_BYTES = 3 * 1024 * 1024  # more than Django's own limit, whose answer says more
 BODY_SECONDS = 60.0  # a form of that size over half a megabit a second
+LAST_SECONDS = 1.0  # for who has connected when the process stops, and has not asked yet
 
 _REFUSALS = {408: b"408 Request Timeout", 413: b"413 Content Too Large", 431: b"431 Request Header Fields Too Large"}
 
@@ -27,6 +28,7 @@ class HermesHttpProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _in_head = True
+    _is_stopping = False
     _size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -57,10 +59,20 @@ class HermesHttpProtocol(HttpToolsProtocol):
         upgrade = Upgrade(self.parser.get_method(), self.url, cast(MutableMapping[str, Any], self.scope))
         accept, refusal = upgrade.accept()
         if accept:
-            Handshake(self.transport, upgrade, accept, self.app, self.server_state)
+            handshake = Handshake(self.transport, upgrade, accept, self.app, self.server_state)
+            if self._is_stopping:
+                handshake.shutdown()
         else:
             self.transport.write(refusal)
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """The process stops: who has connected, and whose first request is on its way, is answered all the same."""
+        self._is_stopping = True
+        if self.cycle is None:
+            self._expect(LAST_SECONDS)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Say that a request is none, unless it has been answered."""
@@ -71,7 +83,7 @@ class HermesHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to count."""
         self._in_head, self._size = True, 0
-        self._expect(HEAD_SECONDS)
+        self._expect(LAST_SECONDS if self._is_stopping else HEAD_SECONDS)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -83,6 +95,8 @@ class HermesHttpProtocol(HttpToolsProtocol):
             raise ValueError("the body is too large")  # ends the parsing
         self._expect(BODY_SECONDS)
         super().on_headers_complete()
+        if self._is_stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Count a body whose length nobody has announced."""

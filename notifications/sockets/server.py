@@ -29,8 +29,6 @@ STOP_CLOSE_SECONDS = 3.0  # the same while the process stops, which `serve` lets
 RATE_GRACE = 1.0  # s for a client that sends without end to see why it is closed; it is not read meanwhile
 FRAMES_GRACE = 0.1  # s between the goodbye and the earliest close, so that the goodbye is read
 
-_STOPPING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
 
 class WebSocket(asyncio.Protocol):
     """One connection; `outbound.RawSocket` for who writes to it.
@@ -113,6 +111,8 @@ class WebSocket(asyncio.Protocol):
         self.transport.write(b"".join(lines))
         if self._owner is not None:
             self._listen()
+        if self.is_stopping:
+            self.close(Close.DRAINING, "draining")
 
     def refuse(self, response: bytes) -> None:
         """Answer a handshake that is not let in; one that has been answered is left alone."""
@@ -258,7 +258,7 @@ class WebSocket(asyncio.Protocol):
         if self.close_sent:
             self._later(0, self.abort)
         elif not self.is_accepted:
-            self.refuse(_STOPPING)
+            pass  # it is told when it has been judged
         elif self.on_drain is None:
             self.close(CloseCode.SERVICE_RESTART, "")
             self.transport.close()

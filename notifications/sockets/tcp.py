@@ -1,4 +1,4 @@
-"""TCP: what the kernel is asked: a listening socket for `manage.py serve`, and for server what is unacknowledged."""
+"""TCP: what the kernel is asked: listening sockets for serve and workers, and for server what is unacknowledged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import socket
 import struct
 import sys
 import termios
+from typing import Any
 
 USER_TIMEOUT_MS = 10_000  # without an acknowledgement a peer is gone: guarantee 7 has this deadline for all that stalls
 SEND_BUFFER = 128 * 1024  # bytes in the kernel per socket; without a limit Linux lets it grow to megabytes
 RECEIVE_BUFFER = 64 * 1024  # the same for what a client sends and we do not read; it grew to 1.5 MB
+ACCEPTED = 8  # connections in one turn of the loop
+# Whether the kernel shares connections out to all who listen on a port: macOS knows SO_REUSEPORT and does not.
+SHARES = sys.platform == "linux"
 
 
 def listening_socket(host: str, port: int, backlog: int = 2048) -> socket.socket:
@@ -19,16 +23,54 @@ def listening_socket(host: str, port: int, backlog: int = 2048) -> socket.socket
 
     Args:
         host: a name or address; port: 0 for any.
+        backlog: how many may wait to be accepted.
 
     Returns:
-        The socket, to be shared by the workers.
+        The socket; nobody else may listen on its port.
 
     Raises:
         OSError: the address is taken or not ours.
     """
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, number, _, address = addresses[0]
-    listener = socket.socket(family, kind, number)
+    return _listening(socket.socket(family, kind, number), address, backlog)
+
+
+def open_to_others(listener: socket.socket) -> None:
+    """Let sockets of `listening_beside` listen on its port, too.
+
+    A socket that asks for that before it is bound would listen beside another server that was started by mistake, and
+    take half of its clients. So a port is taken for oneself first, and opened then: who comes later and wants it for
+    itself is refused as ever.
+    """
+    if SHARES:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def listening_beside(listener: socket.socket, backlog: int = 2048) -> socket.socket:
+    """Return one more socket on the port of one that is open to others; the kernel gives each as many connections.
+
+    Where the kernel does not do so, it is the same socket once more, and whoever is quicker accepts.
+
+    Raises:
+        OSError: there is no such socket to be had.
+    """
+    if not SHARES:
+        return listener.dup()
+    other = socket.socket(listener.family, listener.type, listener.proto)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return _listening(other, listener.getsockname(), backlog)
+
+
+def accepting(listener: socket.socket) -> list[socket.socket]:
+    """Return a socket as often as one process listens to it.
+
+    uvloop accepts one connection in a turn of the loop and socket: ten thousand would be ten thousand turns.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
+
+
+def _listening(listener: socket.socket, address: Any, backlog: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

@@ -32,6 +32,7 @@ class Client:
         position: what to resume from: epoch, seq, id.
         url: another server's ``ws://…/ws/<stage>``.
         origin: what to send as Origin; None sends none, as a program does.
+        open_seconds: for the handshake to be answered.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Client:
         position: tuple[str, int, str] | None = None,
         url: str | None = None,
         origin: str | None = None,
+        open_seconds: float = OPEN_SECONDS,
     ) -> None:
         self.token = hermes.token(user) if token is None else token
         self.position = position
@@ -52,13 +54,14 @@ class Client:
         self.close_codes: list[int] = []
         self.connected = asyncio.Event()
         self._url, self._article, self._stay, self._origin = url or hermes.ws_url, article, stay, origin
+        self._open_seconds = open_seconds
         self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
         opened = asyncio.create_task(self.connected.wait())
-        await asyncio.wait({self._task, opened}, timeout=OPEN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({self._task, opened}, timeout=self._open_seconds, return_when=asyncio.FIRST_COMPLETED)
         opened.cancel()
         if self._task.done():
             self._task.result()
@@ -97,7 +100,7 @@ class Client:
             url,
             subprotocols=protocols,  # type: ignore[arg-type]
             origin=self._origin,  # type: ignore[arg-type]
-            open_timeout=OPEN_SECONDS,
+            open_timeout=self._open_seconds,
             compression=None,
             proxy=None,
         ) as self._socket:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-from collections import Counter
 from contextlib import AsyncExitStack
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,8 +16,8 @@ from tests.deploy.conftest import need
 from tests.documents import first_words, names, read, rows, section
 from tests.e2e.client import Client
 from tests.e2e.conftest import METRICS_TOKEN, Measured
-from tests.e2e.test_workers import children_of, members_of_both_workers
-from tests.processes import START_DEADLINE, Hermes
+from tests.e2e.test_workers import children_of, held_by, members_of_both_workers
+from tests.processes import START_DEADLINE
 from tests.waiting import eventually, wait_until
 
 INFO = {"type": "info", "data": "hello"}
@@ -119,7 +118,7 @@ async def test_the_workers_of_a_server_are_added_up_and_who_dies_takes_no_count_
             await eventually(lambda: is_so(sums(metrics_port), (2, count, count)), 30)
             for _ in range(8):  # whoever answers
                 assert await sums(port) == (2, count, count)
-            held = await connections_of(hermes, members)
+            held = await held_by(hermes, members)
             died = next(iter(held))
             os.kill(died, signal.SIGKILL)
             await eventually(lambda: sum(bool(member.close_codes) for member in members) == held[died])
@@ -134,13 +133,6 @@ async def test_the_workers_of_a_server_are_added_up_and_who_dies_takes_no_count_
     finally:
         server.kill()
         del hermes.processes["measured-workers"]
-
-
-async def connections_of(hermes: Hermes, members: list[Client]) -> Counter[int]:
-    """Return how many of these connections each process has."""
-    ids = {(await member.hello())["connection_id"] for member in members}
-    found = [item for item in await asyncio.to_thread(hermes.items) if item["connection_id"]["S"] in ids]
-    return Counter(int(item["server_id"]["S"].rsplit("-", 2)[1]) for item in found)
 
 
 async def both(measured: Measured) -> tuple[dict[str, float], dict[str, float]]:

@@ -585,7 +585,7 @@ async def test_who_waits_for_a_client_that_goes_waits_no_more(scene: Scene, capl
 
 
 # ── A process that stops ─────────────────────────────────────────────────────────────────────────────────────────────
-async def test_who_is_being_judged_when_the_process_stops_gets_503(
+async def test_who_is_being_judged_when_the_process_stops_is_let_in_and_told_to_come_back(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     go = asyncio.Event()
@@ -599,9 +599,12 @@ async def test_who_is_being_judged_when_the_process_stops_gets_503(
     page = await scene.raw()
     await eventually(lambda: scene.heard)
     stopping = asyncio.create_task(scene.server.shutdown())
-    assert await page.answered() == b"503"
+    await eventually(lambda: scene.links[0].is_stopping)
     assert not stopping.done(), "its application is waited for"
     go.set()
+    assert await page.answered() == b"101"
+    assert await page.read(4 + len("draining")) == b"\x88\x0a" + struct.pack("!H", 4112) + b"draining"
+    page.say(frame(Opcode.CLOSE, struct.pack("!H", 4112)))
     await stopping
     assert not caplog.records
 

@@ -160,6 +160,21 @@ async def test_a_server_that_stops_tells_those_who_wait_to_come_back(make_server
         writer.close()
 
 
+async def test_who_is_sent_away_before_its_turn_has_come_is_answered_once(make_server: Callable[..., Any]) -> None:
+    server = await make_server(1, 10.0)
+    reader, writer = await server.raw()
+    writer.write(REQUEST + b"\r\n")
+    while not (connections := [each for each in server.uvicorn.server_state.connections if type(each) is Handshake]):
+        await asyncio.sleep(0)
+    connections[0].shutdown()
+    answer = await reader.readuntil(b"draining")
+    writer.write(b"our close frame")
+    async with asyncio.timeout(5):
+        assert (answer + await reader.read()).count(b"HTTP/1.1 101") == 1
+    assert server.seen == 0
+    writer.close()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "status"),
     [

@@ -13,6 +13,7 @@ from notifications.sockets import http
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.tcp import listening_socket
+from tests.waiting import eventually
 
 LATER = 1.0  # s, instead of ten
 
@@ -144,4 +145,47 @@ async def test_a_websocket_outlives_the_time_of_a_request(impatient: Scene) -> N
     async with asyncio.timeout(10):
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
         assert await reader.readexactly(4) == b"\x88\x02" + (4400).to_bytes(2, "big")
+    writer.close()
+
+
+# ── A process that stops ─────────────────────────────────────────────────────────────────────────────────────────────
+async def connected(scene: Scene) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.Task[None]]:
+    """Return a connection on which nothing was asked when the server was told to stop, and the stop."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+    await eventually(lambda: scene.server.server_state.connections)
+    stopping = asyncio.create_task(scene.server.shutdown(sockets=[scene.listener]))
+    await eventually(lambda: not scene.listener.fileno() > 0)
+    return reader, writer, stopping
+
+
+async def test_whose_request_is_on_its_way_when_the_process_stops_is_answered(scene: Scene) -> None:
+    reader, writer, stopping = await connected(scene)
+    writer.write(GET + b"\r\n")
+    async with asyncio.timeout(http.LAST_SECONDS / 2):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in answer.lower()
+    await stopping
+    writer.close()
+
+
+async def test_whose_handshake_is_on_its_way_when_the_process_stops_is_told_to_come_back(scene: Scene) -> None:
+    reader, writer, stopping = await connected(scene)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert await reader.readexactly(4) == b"\x88\x0a" + (4112).to_bytes(2)
+    assert scene.asked == []
+    writer.close()
+    await stopping
+
+
+async def test_who_asks_nothing_is_not_waited_for_when_the_process_stops(scene: Scene) -> None:
+    reader, writer, stopping = await connected(scene)
+    async with asyncio.timeout(http.LAST_SECONDS + 2):
+        assert await reader.read() == b"", "nothing was asked"
+        await stopping
     writer.close()

@@ -16,7 +16,7 @@ import pytest
 from notifications.management.commands.serve import STOP_GRACE_SECONDS
 from notifications.sockets import outbound, server
 from notifications.sockets.server import DRAIN_VARIABLE, WebSocket
-from notifications.sockets.tcp import USER_TIMEOUT_MS, listening_socket
+from notifications.sockets.tcp import USER_TIMEOUT_MS
 from tests.sockets.scene import Serving, close_of, control, heard
 
 
@@ -236,18 +236,3 @@ async def test_a_handshake_that_never_finished_is_ended_by_a_stop(serving: Servi
     await writer.drain()
     await serving.server.shutdown(sockets=[])
     writer.close()
-
-
-def test_accepted_sockets_inherit_our_limits() -> None:
-    listener = listening_socket("127.0.0.1", 0)
-    with listener, socket.create_connection(listener.getsockname()) as client:
-        accepted, _ = listener.accept()
-        with accepted:
-            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 128 * 1024  # Linux doubles it
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
-            assert client.getpeername() == listener.getsockname()
-
-
-def test_a_taken_address_is_an_error_and_leaks_no_socket() -> None:
-    with listening_socket("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
-        listening_socket("127.0.0.1", listener.getsockname()[1])

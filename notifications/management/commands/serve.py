@@ -13,13 +13,12 @@ from django.core.management.base import CommandError, CommandParser
 
 from notifications import exposition, health
 from notifications.management.service import Service
+from notifications.sockets import tcp
 from notifications.sockets.handshake import Handshake
 from notifications.sockets.http import HermesHttpProtocol
 from notifications.sockets.server import DRAIN_SECONDS, DRAIN_VARIABLE
-from notifications.sockets.tcp import listening_socket
-from notifications.sockets.workers import supervise
+from notifications.sockets.workers import Supervisor
 
-ACCEPTED = 8  # connections in one turn of the loop
 # A host that is busy, as in a deployment, takes longer than uvicorn's 5 s to start a worker or to answer for one; the
 # restart would be given up in the middle.
 WORKER_SECONDS = 30
@@ -76,21 +75,21 @@ class Command(Service):
         )
         self._open_metrics(options["metrics_port"], options["workers"])
         try:
-            listener = listening_socket(options["host"], options["port"])
+            listener = tcp.listening_socket(options["host"], options["port"])
         except OSError as error:
             raise CommandError(f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}.") from error
-        # uvloop accepts one connection in a turn of the loop and socket: ten thousand would be ten thousand turns.
-        listeners = [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
         host, port = listener.getsockname()[:2]
         self.say(f"Serving on http://{host}:{port} with {options['workers']} worker(s).")
+        if options["workers"] > 1 and not tcp.SHARES:
+            self.say("This system does not share connections out: whichever worker is quicker accepts them.")
         # uvicorn raises the signal once more when it has stopped, which would end an orderly stop with a failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         server = uvicorn.Server(config)
         if options["workers"] > 1:
-            supervise(config, listeners)
+            Supervisor(config, listener).run()
         else:
-            server.run(sockets=listeners)
+            server.run(sockets=tcp.accepting(listener))
 
     def _open_metrics(self, port: int, workers: int) -> None:
         if not port:
