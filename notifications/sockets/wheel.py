@@ -18,6 +18,7 @@ from notifications.sockets.connection import END_JITTER, EXPIRING_SECONDS, Conne
 from notifications.sockets.outbound import Outbound
 
 TURN_SECONDS = 1.0  # in which everything that must be looked at is looked at once
+STEP_SECONDS = 0.5  # by which the wall clock has moved against the monotonic one when somebody has set it
 SPOKES = 20  # parts of a turn, which keep its parts short; also how finely the ends of tokens are kept
 
 
@@ -35,6 +36,8 @@ class Wheel:
         self._slots: defaultdict[int, set[Connection]] = defaultdict(set)
         self._ending: list[set[Connection]] = [set() for _ in range(SPOKES)]
         self._laggards: list[set[Outbound]] = [set() for _ in range(SPOKES)]
+        self._wall_ahead: float | None = None  # of the monotonic clock, in seconds
+        self._unnoted = 0  # spokes that were not gone through since the wall clock was set
 
     def add(self, connection: Connection) -> None:
         """Look at a connection from now on; again when its token is another one."""
@@ -70,7 +73,13 @@ class Wheel:
         spoke, slot = number % SPOKES, self._slots.get(number, ())
         laggards = self._laggards[spoke]
         laggards.difference_update([each for each in list(laggards) if not each.check_progress(loop_now)])
-        self._note_ending(slot, spoke, now)
+        self._note_step(now - loop_now)
+        if self._unnoted:
+            self._unnoted -= 1
+            for each in range(spoke, self._count, SPOKES):
+                self._note_ending(self._slots.get(each, ()), spoke, now)
+        else:
+            self._note_ending(slot, spoke, now)
         soon = now + 2 * TURN_SECONDS  # a turn takes longer where others keep the loop
         if ending := self._ending[spoke]:
             last.update([each for each in ending if each.ends_at < soon])
@@ -83,6 +92,12 @@ class Wheel:
         if slot:
             self._ping(list(slot))
         return {each for each in last if now < each.ends_at < soon}
+
+    def _note_step(self, wall_ahead: float) -> None:
+        """Go through all once more when the wall clock was set: who has far to go by a wrong one may be at the end."""
+        if self._wall_ahead is not None and abs(wall_ahead - self._wall_ahead) > STEP_SECONDS:
+            self._unnoted = SPOKES
+        self._wall_ahead = wall_ahead
 
     def _slot_of(self, connection: Connection) -> set[Connection]:
         return self._slots[hash(connection) % self._count]

@@ -176,8 +176,13 @@ class Supervisor(multiprocess.Multiprocess):
 
     def handle_ttin(self) -> None:
         """SIGTTIN: one worker more, on a socket of its own."""
+        try:
+            sockets = self._one_more()
+        except OSError as error:
+            logger.error("There is no socket for one more worker: %s.", error.strerror)
+            return
         self.processes_num += 1
-        self.processes.append(self._started(self._one_more()))
+        self.processes.append(self._started(sockets))
 
     def handle_ttou(self) -> None:
         """SIGTTOU: one less, unless it is the last. What waits in its socket's queue at that moment is reset."""

@@ -167,3 +167,27 @@ async def test_whose_token_ends_after_the_next_visits_is_told_in_time_all_the_sa
     await eventually(lambda: all(each.is_closing for each in many))
     assert 0 <= time.time() - many[0].ends_at < 0.3
     assert min(scene.pinged.values()) >= 2
+
+
+async def test_a_clock_that_was_wrong_when_a_slot_came_by_lets_nobody_stay_on(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, connect: Connect
+) -> None:
+    """A machine's clock may be put right between two visits: who had an hour to go then is looked at at once."""
+    monkeypatch.setattr(module, "TURN_SECONDS", 0.1)
+    settings.HERMES_PING_SECONDS = 600  # a minute, in which each slot comes by once
+    scene, wrong_by = Scene(), -3600.0
+    real_time = time.time
+    monkeypatch.setattr(module.time, "time", lambda: real_time() + wrong_by)
+    many = [connect(f"member-{number}") for number in range(MANY)]
+    for each in many:
+        each.ends_at = real_time() + 0.5
+        scene.wheel.add(each)
+    turning = asyncio.create_task(scene.wheel.run())
+    try:
+        await eventually(lambda: real_time() > many[0].ends_at)
+        assert not any(each.is_closing for each in many)
+        wrong_by = 0.0
+        await eventually(lambda: all(each.is_closing for each in many), 3)
+    finally:
+        turning.cancel()
+        await asyncio.gather(turning, return_exceptions=True)
