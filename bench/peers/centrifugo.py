@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MODULE = "github.com/centrifugal/centrifugo/v6"
 PINNED = "v6.9.1"
 QUEUE = "bench-centrifugo"
+# Its consumer receives, processes and deletes, one after the other, for each queue of its list. The same queue several
+# times gives it as many such loops: Hermes' relay has eight pollers.
+LOOPS = 8
 _BIN = ROOT / "var" / "bench" / "bin"
 _SECRET = "bench-only-secret-" * 4
 _KEY = "bench-only-key"
@@ -41,7 +44,8 @@ class Centrifugo(Consumer):
     title = "Centrifugo"
     what = (
         "one process with GOMAXPROCS=1, JWT (HS512), 1,000 messages and a day of history in Redis, recovery forced, "
-        "the subscription granted by the token; published to by its HTTP API, or from SQS by its own consumer."
+        "the subscription granted by the token; published to by its HTTP API, or from SQS by its own consumer, whose "
+        f"list has the queue {LOOPS} times, so that it has as many batches in flight as Hermes."
     )
     dialect = "centrifugo"
     entrance = "centrifugo"
@@ -96,10 +100,10 @@ class Centrifugo(Consumer):
             "name": "bench",
             "type": "aws_sqs",
             "aws_sqs": {
-                "queues": [self.queue],
+                "queues": [self.queue] * LOOPS,
                 "region": REGION,
                 "localstack_endpoint": self.ground.aws.url,
-                "max_concurrency": 10,  # a whole batch at once; by default it takes one message after the other
+                "max_concurrency": 10,  # all of a batch at once; by default it takes one message after the other
                 "publication_data_mode": {"enabled": True, "channels_attribute": "centrifugo-channels"},
             },
         }
