@@ -15,7 +15,7 @@ from bench import results
 from bench.causes import CAUSES
 from bench.figures import line, percentile, spectrum, spread
 from bench.goals import judge, judge_growth, outcome
-from bench.plans import QUICK, SIZES, WHOLE, choose, together
+from bench.plans import QUICK, SIZES, SWEEP_RATES, WHOLE, choose, together
 from bench.report import page, write
 from bench.results import Report, Result
 from bench.table import ROWS, cell, grid, markdown, render, significant
@@ -199,11 +199,11 @@ def test_scenarios_of_several_files_make_one_page_and_no_scenario_is_of_two(smal
 
 
 def test_who_takes_part_in_none_of_a_file_s_scenarios_is_not_missing_there(small: Report, tmp_path: Path) -> None:
-    small.settings = {name: plan for name, plan in small.settings.items() if name.startswith("growth-")}
-    small.write(tmp_path / "growth.json")
+    small.settings = {name: plan for name, plan in small.settings.items() if name.startswith("sweep-")}
+    small.write(tmp_path / "sweep.json")
     assert small.missing
-    assert "centrifugo" not in small.settings["growth-100"]["contestants"]
-    assert not results.read_all([tmp_path / "growth.json"]).missing
+    assert all("centrifugo" not in plan["contestants"] for plan in small.settings.values())
+    assert not results.read_all([tmp_path / "sweep.json"]).missing
 
 
 def test_each_cause_is_one_of_a_goal_and_is_told_where_it_is_missed(small: Report) -> None:
@@ -224,6 +224,6 @@ def test_parts_are_chosen_by_name() -> None:
 
 def test_only_neighbours_with_the_same_sockets_share_a_server() -> None:
     groups = [[plan.name for plan in group] for group in together(WHOLE)]
-    assert groups[0] == ["fanout-gentle", "fanout-saturated"]
-    assert all(len(group) == 1 for group in groups[1:])
+    shared = [group for group in groups if len(group) > 1]
+    assert shared == [["fanout-gentle", "fanout-saturated"], [f"sweep-messages-{rate}" for rate in SWEEP_RATES]]
     assert sum(len(group) for group in groups) == len(WHOLE)
