@@ -34,6 +34,12 @@ class Ear:
         self.heard.append(("close", payload))
 
 
+def give(socket: Pieces, data: bytes) -> None:
+    """Have a socket read something, as an event loop does."""
+    socket.get_buffer(-1)[: len(data)] = data
+    socket.buffer_updated(len(data))
+
+
 class Room:
     """Sockets of one room, of which the first has everything in order."""
 
@@ -60,7 +66,7 @@ ALL = b"".join(frame(number) for number in range(1, 9))
 def test_a_piece_of_many_frames_is_right_where_it_is_what_the_others_got() -> None:
     room = Room(8)
     for socket in room.sockets:
-        socket.data_received(ALL)
+        give(socket, ALL)
     assert (room.wrong, room.done) == (["", ""], 2)
     assert [socket.next for socket in room.sockets] == [9, 9]
 
@@ -73,7 +79,7 @@ def test_tcp_may_cut_anywhere_and_each_socket_may_be_ahead() -> None:
         while any(rests):
             one = chance.choice([at for at in range(4) if rests[at]])
             cut = chance.choice([1, 2, 3, 5, 100, 234, 235, 700, 2_000])
-            room.sockets[one].data_received(rests[one][:cut])
+            give(room.sockets[one], rests[one][:cut])
             rests[one] = rests[one][cut:]
         assert (room.wrong, room.done) == ([""] * 4, 4)
 
@@ -96,18 +102,18 @@ def test_what_is_lost_doubled_or_swapped_inside_of_a_piece_is_wrong(
 ) -> None:
     room = Room(4)
     if not is_first:
-        room.sockets[0].data_received(b"".join(frame(number) for number in (1, 2, 3, 4)))
+        give(room.sockets[0], b"".join(frame(number) for number in (1, 2, 3, 4)))
     frames = [frame(number) for number in numbers]
     for piece in frames if is_cut else [b"".join(frames)]:
-        room.sockets[1].data_received(piece)
+        give(room.sockets[1], piece)
     assert room.wrong == ["", wrong]
     assert room.done == (1 if is_first else 2)
 
 
 def test_who_has_not_got_all_is_not_done_and_says_how_far_it_is() -> None:
     room = Room(8)
-    room.sockets[0].data_received(ALL)
-    room.sockets[1].data_received(ALL[: 3 * 234 + 100])
+    give(room.sockets[0], ALL)
+    give(room.sockets[1], ALL[: 3 * 234 + 100])
     assert room.done == 1
     assert room.sockets[1].next == 4
 
@@ -115,10 +121,11 @@ def test_who_has_not_got_all_is_not_done_and_says_how_far_it_is() -> None:
 def test_control_frames_are_heard_wherever_they_stand() -> None:
     room = Room(3)
     for socket in room.sockets:
-        socket.data_received(
+        give(
+            socket,
             frame(1) + control(9, b"hey") + frame(2)[:50],
         )
-        socket.data_received(frame(2)[50:] + control(1, b'{"ping":1}') + frame(3) + control(8, b"\x03\xe8"))
+        give(socket, frame(2)[50:] + control(1, b'{"ping":1}') + frame(3) + control(8, b"\x03\xe8"))
     assert (room.wrong, room.done) == (["", ""], 2)
     assert [ear.heard for ear in room.ears] == [
         [("pong", b"hey"), ("control", b'{"ping":1}'), ("close", b"\x03\xe8")],
@@ -127,20 +134,20 @@ def test_control_frames_are_heard_wherever_they_stand() -> None:
 
 def test_the_same_message_may_have_another_envelope() -> None:
     room = Room(2)
-    room.sockets[0].data_received(frame(1) + frame(2))
-    room.sockets[1].data_received(frame(1, size=240) + frame(2, at=6))
+    give(room.sockets[0], frame(1) + frame(2))
+    give(room.sockets[1], frame(1, size=240) + frame(2, at=6))
     assert (room.wrong, room.done) == (["", ""], 2)
 
 
 def test_it_goes_on_with_the_next_goal() -> None:
     room = Room(2)
     for socket in room.sockets:
-        socket.data_received(frame(1) + frame(2))
+        give(socket, frame(1) + frame(2))
     room.stream.expect(4)
     for books in room.books:
         books.expect(4)
     for socket in room.sockets:
-        socket.data_received(frame(3) + frame(4))
+        give(socket, frame(3) + frame(4))
     assert (room.wrong, room.done) == (["", ""], 4)
 
 
