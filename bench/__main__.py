@@ -59,6 +59,7 @@ def main() -> int:
         within=arguments.within or (QUICK_SECONDS if arguments.quick else math.inf),
         over=arguments.over or (QUICK_OVER_SECONDS if arguments.quick else math.inf),
         command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        is_patient=not is_short,
         omitted=omitted(plans) if arguments.quick and not arguments.scenario else (),
         directory=arguments.into.resolve(),
     )

@@ -52,6 +52,7 @@ class Order:
         within: seconds after which nothing new is begun.
         over: seconds after which what has begun is cut off.
         command: as it was typed, for the report.
+        is_patient: whether a turn in which strangers took part is taken once more.
         omitted: what is known beforehand not to be run, a line each.
         directory: where results and the work's files are kept.
     """
@@ -62,6 +63,7 @@ class Order:
     within: float
     over: float
     command: str
+    is_patient: bool = True
     omitted: Sequence[str] = ()
     directory: Path = DIRECTORY
 
@@ -106,7 +108,8 @@ def run(order: Order, say: Callable[[str], None], take: Turn | None = None) -> t
                 say(report.left_out[-1])
                 continue
             took[name] = time.monotonic() - begun
-            if disturbed(results) and time.monotonic() - began + took[name] <= order.within:
+            is_time_left = time.monotonic() - began + took[name] <= order.within
+            if order.is_patient and is_time_left and disturbed(results):
                 say(f"{what}: once more, for strangers took part")
                 with contextlib.suppress(OutOfTimeError):  # then the first counts, and its note names it
                     results = take(ground, contestant, plans, began + order.over)

@@ -39,9 +39,9 @@ class Turns:
         return [Result(plan.name, contestant.name, numbers={"turn": len(self.taken)}, notes=notes) for plan in plans]
 
 
-def played(directory: Path, turns: Turns, within: float = math.inf) -> Report:
+def played(directory: Path, turns: Turns, within: float = math.inf, *, is_patient: bool = True) -> Report:
     """Play one scenario with plain Channels, which needs no preparing, on real engines."""
-    order = Order(IDLE, ("channels-uvicorn",), 1, within, math.inf, "by a test", directory=directory)
+    order = Order(IDLE, ("channels-uvicorn",), 1, within, math.inf, "by a test", is_patient, directory=directory)
     return run(order, lambda line: None, turns)[0]
 
 
@@ -61,6 +61,12 @@ def test_a_turn_with_strangers_is_taken_once_more_and_named_if_they_stay(
     turns = Turns(notes)
     (result,) = played(tmp_path, turns).results
     assert (result.numbers["turn"], result.notes, len(turns.taken)) == (counts, said, len(notes))
+
+
+def test_the_quick_form_has_no_time_to_take_a_turn_once_more(tmp_path: Path) -> None:
+    turns = Turns([["strangers"]])
+    assert [result.notes for result in played(tmp_path, turns, is_patient=False).results] == [["strangers"]]
+    assert len(turns.taken) == 1
 
 
 def test_a_turn_that_is_cut_off_is_named_as_left_out(tmp_path: Path) -> None:
