@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
 
 import pytest
 
-from bench import marks
-from bench.referee import OURS, REFEREE, Line, grid, heard_by, listening
+from bench import marks, referee
+from bench.crosscheck import OURS, REFEREE, Line, grid, heard_by, listening, medians
 
 SAYS = """#!/bin/sh
 echo "$@" >called
@@ -57,6 +58,17 @@ def test_both_are_put_side_by_side_by_their_medians() -> None:
         ["", REFEREE, "30", "22.0", "1.00", "4.00"],
         ["", "referee ÷ ours", "", "1.10 ×", "0.50 ×", "1.00 ×"],
     ]
+
+
+def test_the_page_takes_what_it_writes(tmp_path: Path) -> None:
+    lines = [Line("hermes", "fanout-gentle", client, 1, 30, 30, 10.0, 2.0, 4.0) for client in (OURS, REFEREE)]
+    path = tmp_path / "referee.json"
+    path.write_text(
+        json.dumps({"runs": medians([*lines, Line("nchan", "fanout-gentle", OURS, 1, 3, 3, 1.0, 1.0, 1.0)])})
+    )
+    (run,) = referee.read(path)
+    assert run["ours"] == run["referee"] == {"frames": 30, "rate": 10.0, "p50_ms": 2.0, "p99_ms": 4.0}
+    assert "They counted the same frames in every run" in " ".join(referee.section([run], {"hermes": "Hermes"}))
 
 
 def test_a_payload_has_the_time_that_the_referee_reads() -> None:
