@@ -1,4 +1,4 @@
-"""Figures: medians, spreads, percentiles, and a slope with its confidence interval. Used by scenes and report. Pure."""
+"""Figures: medians, spreads, percentiles, and fits with confidence intervals. Used by scenes and growth. Pure."""
 
 from __future__ import annotations
 
@@ -32,17 +32,28 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A straight line through points.
+class Fit:
+    """What least squares gave.
 
     Args:
-        slope, at_zero: ``y = at_zero + slope * x``.
-        margin: half of the slope's 95 % confidence interval.
+        values: one for each column.
+        covariance: of them.
+        quantile: how many standard errors half of a 95 % confidence interval has.
     """
 
-    slope: float
-    at_zero: float
-    margin: float
+    values: Sequence[float]
+    covariance: Sequence[Sequence[float]]
+    quantile: float
+
+    def margin(self, at: int) -> float:
+        """Return half of the confidence interval of one value."""
+        return self.margin_of([float(at == other) for other in range(len(self.values))])
+
+    def margin_of(self, slopes: Sequence[float]) -> float:
+        """Return the same of a function of the values, by its slopes: one for each value."""
+        size = range(len(slopes))
+        variance = sum(slopes[row] * self.covariance[row][column] * slopes[column] for row in size for column in size)
+        return self.quantile * math.sqrt(max(0.0, variance))
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -66,12 +77,51 @@ def spectrum(values: Sequence[float]) -> list[tuple[float, float]]:
     return [(share, percentile(ascending, share)) for share in SHARES] if ascending else []
 
 
-def line(xs: Sequence[float], ys: Sequence[float]) -> Line:
-    """Return the least-squares line through at least three points of at least two x."""
-    fit = statistics.linear_regression(xs, ys)
-    residuals = sum((y - fit.intercept - fit.slope * x) ** 2 for x, y in zip(xs, ys, strict=True))
-    mean = statistics.fmean(xs)
-    spread_x = sum((x - mean) ** 2 for x in xs)
-    free = len(xs) - 2
-    error = math.sqrt(residuals / free / spread_x)
-    return Line(fit.slope, fit.intercept, error * (_T[free - 1] if free <= len(_T) else 1.96))
+def fit(rows: Sequence[Sequence[float]], ys: Sequence[float], weights: Sequence[float]) -> Fit:
+    """Return what fits best: ``y = sum(value * column)``, by weighted least squares.
+
+    Args:
+        rows: the columns of each point; more points than columns.
+        ys: what was measured there.
+        weights: how much each counts: one over the square of its error, on any scale.
+
+    Raises:
+        ValueError: the points do not tell the columns apart.
+    """
+    columns = range(len(rows[0]))
+    # Columns of one size: sockets by the ten thousand beside ones would cost digits.
+    scale = [max(abs(row[at]) for row in rows) or 1.0 for at in columns]
+    scaled = [[row[at] / scale[at] for at in columns] for row in rows]
+    normal = [
+        [sum(weight * row[a] * row[b] for row, weight in zip(scaled, weights, strict=True)) for b in columns]
+        for a in columns
+    ]
+    inverse = _inverse(normal)
+    right = [sum(w * row[a] * y for row, y, w in zip(scaled, ys, weights, strict=True)) for a in columns]
+    found = [sum(inverse[a][b] * right[b] for b in columns) for a in columns]
+    residuals = (
+        weight * (y - sum(found[at] * row[at] for at in columns)) ** 2
+        for row, y, weight in zip(scaled, ys, weights, strict=True)
+    )
+    free = len(rows) - len(columns)
+    variance = sum(residuals) / free
+    covariance = [[inverse[a][b] * variance / scale[a] / scale[b] for b in columns] for a in columns]
+    quantile = _T[free - 1] if free <= len(_T) else 1.96
+    return Fit([found[at] / scale[at] for at in columns], covariance, quantile)
+
+
+def _inverse(matrix: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return the inverse of a small matrix, by elimination with pivots."""
+    size = len(matrix)
+    work = [[*map(float, row), *(float(at == row_at) for at in range(size))] for row_at, row in enumerate(matrix)]
+    largest = max(abs(value) for row in matrix for value in row)
+    for at in range(size):
+        pivot = max(range(at, size), key=lambda row: abs(work[row][at]))
+        if abs(work[pivot][at]) <= 1e-12 * largest:
+            raise ValueError("These points do not tell the columns apart.")
+        work[at], work[pivot] = work[pivot], work[at]
+        work[at] = [value / work[at][at] for value in work[at]]
+        for row in range(size):
+            if row != at:
+                work[row] = [value - work[row][at] * lead for value, lead in zip(work[row], work[at], strict=True)]
+    return [row[size:] for row in work]

@@ -1,21 +1,23 @@
 """Goals: what Hermes shall reach, and whether it did. Used by report. Pure.
 
-Each goal is judged by the medians of the runs that counted. Where a number or a peer is missing, it is not judged.
+Each goal is judged by the medians of all runs, in which a wrong run counts as the worst number that there is. Where
+either side has fewer than `results.ENOUGH` good runs, or a number is missing, it is not judged.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from bench.figures import Line, line
-from bench.plans import SIZES
-from bench.results import Report
-from bench.table import significant
+from bench import growth
+from bench.growth import Estimate, Sweep
+from bench.results import ENOUGH, Report, nothing
+from bench.table import bounded_by, saturated, significant
 
 _US = "hermes"
-_DECADES = 2  # from 100 to 10,000 sockets
-GROWTH_LIMIT = 0.15
+FLAT = 0.15  # by so much may a delivery grow dearer from the smallest to the largest size of a sweep of sockets
+SHARP = 0.15  # an exponent's interval that is wider to either side shows nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,40 @@ GOALS: tuple[Against | Bound, ...] = (
     Bound("relay, messages/s", "relay", "per_s", 3_000, is_floor=True),
     Bound("relay, CPU per message, µs", "relay", "cpu_us", 250),
     Against("relay, messages/s", "relay", "per_s", "centrifugo", 1, True),
-    Bound("end to end, p50, ms", "end-to-end", "p50_ms", 10),
-    Bound("end to end, p99, ms", "end-to-end", "p99_ms", 40),
-    Against("end to end, p50, ms", "end-to-end", "p50_ms", "centrifugo", 1, False),
-    Against("end to end, p99, ms", "end-to-end", "p99_ms", "centrifugo", 1, False),
+    *(
+        goal
+        for title, prefix in (("end to end", ""), ("end to end, the call itself included", "before_"))
+        for goal in (
+            Bound(f"{title}, p50, ms", "end-to-end", f"{prefix}p50_ms", 10),
+            Bound(f"{title}, p99, ms", "end-to-end", f"{prefix}p99_ms", 40),
+            Against(f"{title}, p50, ms", "end-to-end", f"{prefix}p50_ms", "centrifugo", 1, False),
+            Against(f"{title}, p99, ms", "end-to-end", f"{prefix}p99_ms", "centrifugo", 1, False),
+        )
+    ),
 )
+GROWTH = "growth, cost of a delivery by sockets"
+
+
+def goals(report: Report) -> list[Against | Bound]:
+    """Return the goals; those of *saturated fan-out* once more for each plan that offers more than the first."""
+    beyond = [scenario for scenario in saturated(report) if scenario != "fanout-saturated"]
+    more = [
+        replace(goal, title=f"{goal.title}, of {offer(report, scenario):,.0f} offered", scenario=scenario)
+        for scenario in beyond
+        for goal in GOALS
+        if isinstance(goal, Against)
+        and goal.scenario == "fanout-saturated"
+        and goal.peer in report.settings[scenario]["contestants"]
+    ]
+    return [*GOALS[:_SATURATED], *more, *GOALS[_SATURATED:]]
+
+
+_SATURATED = sum(goal.scenario == "fanout-saturated" for goal in GOALS)  # they are the first
 
 
 def judge(report: Report) -> list[Verdict]:
     """Return a verdict on each goal, growth last."""
-    return [*(_judge(report, goal) for goal in GOALS), judge_growth(report)]
+    return [*(_judge(report, goal) for goal in goals(report)), *judge_growth(report)]
 
 
 def _judge(report: Report, goal: Against | Bound) -> Verdict:
@@ -116,15 +142,50 @@ def _judge(report: Report, goal: Against | Bound) -> Verdict:
     else:
         asked, bound, missing = f"{sign} {goal.bound:,g}", goal.bound, ""
     ours = report.median(goal.scenario, _US, goal.number)
-    if ours is None:
-        wrong = any(run.wrong for run in report.of(goal.scenario, _US))
-        return Verdict(goal.title, asked, "–", "missed: every run was wrong" if wrong else "not judged: it was not run")
-    if bound is None:
-        return Verdict(goal.title, asked, significant(ours), f"not judged: {missing}")
+    runs, good = report.of(goal.scenario, _US), len(report.good(goal.scenario, _US))
+    wrong = len(runs) - good
+    if ours is None and not wrong:
+        return Verdict(goal.title, asked, "–", "not judged: it was not run" if not runs else "not judged: no number")
+    if ours is None or (wrong and ours == nothing(goal.number)):
+        said = "every run was wrong" if not good else f"{wrong} of {len(runs)} runs were wrong"
+        return Verdict(goal.title, asked, "–", f"missed: {said}")
     found = significant(ours)
-    if isinstance(goal, Against):
-        found += f", {significant(ours / bound * goal.factor)} ×" if bound else ""
-    return Verdict(goal.title, asked, found, outcome(ours, bound, is_floor=goal.is_floor))
+    if bound is None:
+        return Verdict(goal.title, asked, found, f"not judged: {missing}")
+    if isinstance(goal, Against) and bound and math.isfinite(bound):
+        found += f", {significant(ours / bound * goal.factor)} ×"
+    if few := _too_few(report, goal):
+        return Verdict(goal.title, asked, found, f"not judged ({few})")
+    if isinstance(goal, Against) and bound == goal.factor * nothing(goal.number):
+        return Verdict(goal.title, asked, found, f"not judged: most runs of {title} were wrong")
+    said = outcome(ours, bound, is_floor=goal.is_floor)
+    return Verdict(goal.title, asked, found, "; ".join([said, *_remarks(report, goal, said, wrong, len(runs))]))
+
+
+def _too_few(report: Report, goal: Against | Bound) -> str:
+    """Say of whom there are too few good runs, and how many; empty where there are enough."""
+    sides = [_US, goal.peer] if isinstance(goal, Against) else [_US]
+    few = []
+    for name in sides:
+        good, all_of = len(report.good(goal.scenario, name)), len(report.of(goal.scenario, name))
+        if good < ENOUGH:
+            whose = f" of {report.titles.get(name, name)}'s" if len(sides) > 1 else ""
+            bad = f", {all_of - good} more wrong" if all_of > good else ""
+            few.append(f"{good} run{'s' * (good != 1)}{whose}{bad}")
+    return " and ".join(few)
+
+
+def _remarks(report: Report, goal: Against | Bound, said: str, wrong: int, runs: int) -> Iterable[str]:
+    """Say what a reader must know of a verdict, in words."""
+    if wrong:
+        yield f"{wrong} of {runs} runs wrong"
+    if goal.number != "per_s":
+        return
+    if said != "met" and bounded_by(report, goal.scenario, _US) == "offer":
+        yield "all that was offered was delivered"
+    if said == "met" and isinstance(goal, Against) and (what := bounded_by(report, goal.scenario, goal.peer)):
+        title = report.titles.get(goal.peer, goal.peer)
+        yield f"{title} was held back by the {'offer' if what == 'offer' else 'load client'}, and could do more"
 
 
 def outcome(ours: float, bound: float, *, is_floor: bool) -> str:
@@ -136,36 +197,86 @@ def outcome(ours: float, bound: float, *, is_floor: bool) -> str:
     return f"missed by {abs(ours - bound) / bound * 100:.0f} %"
 
 
-def growth_points(report: Report, contestant: str) -> list[tuple[int, float]]:
-    """Return sockets and cost per delivery of each run that counted."""
+def offer(report: Report, scenario: str) -> float:
+    """Return the deliveries a second that a plan asks for."""
+    settings = report.settings[scenario]
+    return float(settings["rate"]) * float(settings["sockets"]) / float(settings["rooms"])
+
+
+def judge_growth(report: Report) -> list[Verdict]:
+    """Judge every sweep: that a delivery costs the same however many sockets, and that nothing is superlinear."""
+    found = growth.sweeps(report)
+    flat = [_judge_flat(report, sweep) for sweep in found if sweep.thing == "sockets"]
+    if not flat:
+        flat = [Verdict(GROWTH, f"< {FLAT:.0%} over the range", "–", "not judged: it was not run whole")]
+    absent = [thing for thing in growth.THINGS if thing not in {sweep.thing for sweep in found}]
     return [
-        (size, run.numbers["cpu_us"])
-        for size in SIZES
-        for run in report.of(f"growth-{size}", contestant)
-        if not run.wrong
+        *flat,
+        *(_judge_power(report, sweep) for sweep in found),
+        *(Verdict(f"growth by {thing}", _PROPORTION, "–", "not judged: it was not run whole") for thing in absent),
     ]
 
 
-def growth_line(points: list[tuple[int, float]]) -> Line | None:
-    """Return cost over decades of sockets as a straight line; None where there are too few points."""
-    if len(points) < 3 or len({size for size, _ in points}) < 2:
-        return None
-    return line([math.log10(size) for size, _ in points], [cost for _, cost in points])
+_PROPORTION = "not more than in proportion"
 
 
-def judge_growth(report: Report) -> Verdict:
-    """Judge whether cost per delivery grows from 100 to 10,000 sockets: by the upper end of the slope's interval."""
-    title = "growth, cost per delivery from 100 to 10,000 sockets"
-    asked = f"< {GROWTH_LIMIT:.0%} over the range"
-    points = growth_points(report, _US)
-    fit = growth_line(points)
-    if fit is None or {size for size, _ in points} != set(SIZES):
+def _judge_flat(report: Report, sweep: Sweep) -> Verdict:
+    """Judge by the upper end of the interval of the change, what a message costs by itself taken off."""
+    title = f"{GROWTH}, {sweep.sizes[0]:,.0f} to {sweep.sizes[-1]:,.0f}"
+    asked = f"< {FLAT:.0%} over the range"
+    if obstacle := _obstacle(report, sweep):
+        return Verdict(title, asked, "–", obstacle)
+    costs = growth.costs(report, sweep, _US)
+    if costs is None:
         return Verdict(title, asked, "–", "not judged: it was not run whole")
-    start = fit.at_zero + fit.slope * 2  # at 100 sockets
-    change, margin = fit.slope * _DECADES / start, fit.margin * _DECADES / abs(start)
-    found = f"{change:+.0%} ± {margin:.0%}"
-    if change + margin < GROWTH_LIMIT:
+    change = costs.change
+    if not math.isfinite(change.value):
+        return Verdict(title, asked, "–", "not shown: a delivery is lost in what a message costs")
+    found = f"{change.value:+.0%} ± {change.margin:.0%}"
+    if change.high < FLAT:
         return Verdict(title, asked, found, "met")
-    if change < GROWTH_LIMIT:
-        return Verdict(title, asked, found, "not shown: the interval reaches beyond")
-    return Verdict(title, asked, found, f"missed by {(change - GROWTH_LIMIT) * 100:.0f} points")
+    if change.low < FLAT:
+        by = f", its middle by {(change.value - FLAT) * 100:.0f} points" if change.value >= FLAT else ""
+        return Verdict(title, asked, found, f"not shown: the interval reaches beyond{by}")
+    return Verdict(title, asked, found, f"missed by {(change.value - FLAT) * 100:.0f} points")
+
+
+def _judge_power(report: Report, sweep: Sweep) -> Verdict:
+    """Judge the whole of a sweep and its last step: by exponents that are 1 where cost is in proportion."""
+    unit = "messages a second" if sweep.thing == "messages" else sweep.thing
+    title = f"growth by {sweep.thing}, {sweep.sizes[0]:,.0f} to {sweep.sizes[-1]:,.0f} {unit}, exponent of the CPU"
+    if obstacle := _obstacle(report, sweep):
+        return Verdict(title, _PROPORTION, "–", obstacle)
+    powers = growth.exponents(report, sweep, _US)
+    if powers is None:
+        return Verdict(title, _PROPORTION, "–", "not judged: it was not run whole")
+    whole, top = powers
+    found = f"{_written(whole)}; from {sweep.sizes[-2]:,.0f} on {_written(top)}"
+    worst = max(powers, key=lambda power: power.low)
+    if worst.low > 1:
+        where = "" if worst is whole else f" from {sweep.sizes[-2]:,.0f} on"
+        return Verdict(title, _PROPORTION, found, f"missed: {_written(worst)}{where}")
+    if any(power.margin > SHARP and power.high > 1 for power in powers):
+        return Verdict(title, _PROPORTION, found, "not shown: the interval is too wide")
+    return Verdict(title, _PROPORTION, found, "met")
+
+
+def _written(power: Estimate) -> str:
+    return f"{power.value:.2f} ± {power.margin:.2f}"
+
+
+def _obstacle(report: Report, sweep: Sweep) -> str:
+    """Return a sweep's outcome where it cannot be judged; empty where it can."""
+    if sweep.obstacle:
+        return f"not judged: {sweep.obstacle}"
+    runs = {scenario: report.of(scenario, _US) for _, scenario in sweep.scenarios}
+    if not all(runs.values()):
+        return "not judged: it was not run whole"
+    if wrong := [scenario for scenario, found in runs.items() if all(run.wrong for run in found)]:
+        return f"missed: every run of {wrong[0]} was wrong"
+    fewest = min(len(report.good(scenario, _US)) for scenario in runs)
+    bad = sum(bool(run.wrong) for found in runs.values() for run in found)
+    if fewest < ENOUGH:
+        more = f", {bad} wrong" if bad else ""
+        return f"not judged ({fewest} run{'s' * (fewest != 1)} of a size{more})"
+    return ""

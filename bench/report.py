@@ -1,112 +1,80 @@
-"""Report: docs/benchmarks.md and its pictures, made from a file of results. Uses table, goals and plots.
+"""Report: docs/benchmarks.md and its pictures, made from a file of results. Uses table, goals and pictures.
 
-    python -m bench.report var/bench/<time>.json [var/bench/<time>.json …]
+    python -m bench.report [--out FOLDER] [--referee FILE] var/bench/<time>.json [var/bench/<time>.json …]
 
-Nothing else writes those files, so that what they say is what was measured.
+Nothing else writes those files, so that each number in a table is one that was measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench import results
-from bench.causes import CAUSES
-from bench.figures import SHARES
-from bench.goals import Verdict, growth_line, growth_points, judge
-from bench.plans import SIZES
-from bench.plots import Axis, Series, decades, draw, from_zero
-from bench.results import Report
-from bench.table import grid, markdown, significant
+from bench import growth, referee, results
+from bench.absent import gaps
+from bench.causes import CAUSES, UNKNOWN
+from bench.goals import Verdict, judge
+from bench.growth import Estimate, Sweep
+from bench.pictures import pictures
+from bench.prose import GROWTH, HEAD, METHOD
+from bench.results import ENOUGH, Report
+from bench.table import grid, markdown, rows
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = Path("docs/benchmarks.md")
-IMAGES = Path("docs/images")
-
-_HEAD = """\
-# Benchmarks
-
-Hermes beside servers that people use for the same, on the same work, in the same run, on the same machine. This page is
-written by a program from what was measured, and by nothing else; the numbers of a machine of your own come from
-
-```sh
-make bench         # everything, three rounds
-make bench-quick   # one short round, within three minutes
-python -m bench --scenario fanout-gentle --only hermes,nchan --rounds 3      # parts
-python -m bench.report var/bench/<time>.json                                 # this page
-```
-
-`make bench` needs Linux, two cores and what `make test` needs. Peers that are not installed are named, with the reason.
-"""
-_METHOD = """\
-## How it is measured
-
-- **One core for the server.** It is pinned to core 0 with all it starts. Everything else shares core 1: Redis
-  (Valkey), SQS and DynamoDB (the embedded engines), the publisher and the load client. Each run has an empty Redis and
-  a new server; gentle and saturated fan-out are one run, in this order.
-- **The whole product.** Hermes runs as `manage.py serve` with authentication, history, registry, mirror and
-  back-pressure on. In the fan-outs its messages enter by the door that the relay uses, in batches of up to ten, as they
-  fall due; in *relay* and *end to end* they come through SQS, and the relay shares the server's core.
-- **Everything that arrives is checked.** Each room's messages are numbered from 1, and each socket must get each once
-  and in order; what comes through SQS, whose standard queues promise no order, must come once. A run in which one
-  message of one socket is lost, doubled or out of order counts as nothing, and is named. In *saturated fan-out* one
-  socket in twenty is checked frame by frame; of the others every frame is counted, and a number is read for each piece
-  that TCP delivers: what that cannot see is two messages of one piece that have changed places.
-- **CPU** is the server's user and system time, of its whole process tree, from the first publish to the last delivery.
-  What the kernel does for its sockets in interrupts while the server itself sleeps is not in it, for nobody.
-- **Latency** is from the publisher's stamp in the message to the client's callback, by one clock, over all deliveries
-  (of one socket in twenty in *saturated fan-out*). It includes the time that one load process needs to read all those
-  sockets, which is the same for everybody.
-- **Rounds are interleaved**: each contestant in its turn, another one first in each round. A number is the median of
-  the rounds, with the lowest and the highest in brackets.
-- **≥** stands where the load client's core was full in most rounds: the server could have done more.
-- A frame has some 240 bytes, whatever envelope a contestant puts around the payload.
-"""
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = Path("benchmarks.md")
+IMAGES = Path("images")
+_OUTCOMES = ("missed", "not shown")  # of a goal that wants a cause
 
 
-def page(report: Report, source: str) -> str:
+def page(report: Report, source: str, checks: Sequence[dict[str, Any]] = ()) -> str:
     """Return the page.
 
     Args:
         report: what was measured.
         source: the files' names.
+        checks: of the load client, as `bench.referee.read` returns them.
     """
-    parts = [_HEAD, *_machine(report, source), "## All numbers", "", *markdown(grid(report)), ""]
+    parts = [HEAD, *_machine(report, source), "## All numbers", "", *markdown(grid(report)), ""]
     parts += [*_notes(report), "## The goals", "", *_goals(judge(report)), "", *_growth(report), *_pictures(report)]
-    parts += [_METHOD, "## What is run", "", *_scenarios(report), "", "## Who takes part", "", *_contestants(report)]
+    parts += [METHOD, *referee.section(list(checks), report.titles)]
+    parts += ["## What is run", "", *_scenarios(report), "", "## Who takes part", "", *_contestants(report)]
     return "\n".join(parts).rstrip() + "\n"
-
-
-def pictures(report: Report) -> dict[str, str]:
-    """Return the pictures for which there are numbers, by file name."""
-    found = {
-        "bench-latency.svg": _latency(report),
-        "bench-cost.svg": _cost(report),
-        "bench-memory.svg": _memory(report),
-    }
-    return {name: picture for name, picture in found.items() if picture}
 
 
 def _machine(report: Report, source: str) -> list[str]:
     machine = report.machine
-    last = {run.scenario: run.round for run in sorted(report.results, key=lambda run: run.round)}
-    fewest, most = min(last.values(), default=0), max(last.values(), default=0)
-    rounds = f"{most} round{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} rounds"
     return [
         f"Measured {report.started} on {machine.get('cores', '?')} cores of {machine.get('cpu', '?')}, "
         f"{machine.get('memory', '?')}, {machine.get('system', '?')}, Python {machine.get('python', '?')}, TCP "
-        f"congestion control {machine.get('congestion', '?')}; {rounds}, "
-        f"{report.seconds / 60:.0f} minutes, by `{report.command}` ({source}).",
+        f"congestion control {machine.get('congestion', '?')}; {_rounds(report)}; "
+        f"{report.seconds / 60:.0f} minutes, by `{report.command}` ({source}). {_version(report)}",
         "",
     ]
+
+
+def _rounds(report: Report) -> str:
+    fewest, most = report.rounds()
+    if fewest == most:
+        return f"{most} good run{'s' * (most != 1)} of each contestant and scenario"
+    few = f"; where it is fewer than {ENOUGH}, the cell says so" if fewest < ENOUGH else ""
+    return f"{fewest} to {most} good runs of each contestant and scenario{few}"
+
+
+def _version(report: Report) -> str:
+    version = report.versions.get("hermes", "unknown")
+    if "unknown" in version:
+        return f"Which commit of Hermes it was is not in the results ({version}): it was run outside of a checkout."
+    dirty = " What ends in “-dirty” had changes that no commit has." if "-dirty" in version else ""
+    return f"Hermes is {version}.{dirty}"
 
 
 def _notes(report: Report) -> list[str]:
     lines = []
     for kind, what in (
         ("strangers", "more than a tenth of the server's core went to others than the server"),
+        ("again", "the turn was a second one, because others had had more than a tenth of the server's core"),
         ("offer", "the messages went in more slowly than planned, because the way in was full"),
         ("stolen", "the machine's host took more than a tenth of a core away"),
     ):
@@ -115,50 +83,67 @@ def _notes(report: Report) -> list[str]:
         if runs:
             lines.append(f"- In {runs} of {len(report.results)} runs {what}: {', '.join(where)}.")
     wrong = (run for run in report.results if run.wrong)
-    lines += [
-        f"- Counts as nothing: {run.scenario}, {run.contestant}, round {run.round}: {run.wrong}." for run in wrong
-    ]
+    lines += [f"- Counts as zero: {run.scenario}, {run.contestant}, round {run.round}: {run.wrong}." for run in wrong]
     lines += [f"- {report.titles.get(name, name)} did not run: {why}." for name, why in report.missing.items()]
     lines += [f"- Left out: {what}." for what in report.left_out]
+    lines += [f"- No number (–): {gap}." for gap in gaps(report, [(row.scenario, row.number) for row in rows(report)])]
     return ["What belongs to these numbers:", "", *lines, ""] if lines else []
 
 
 def _goals(verdicts: Sequence[Verdict]) -> list[str]:
-    met = sum(verdict.outcome == "met" for verdict in verdicts)
+    met = sum(verdict.outcome.startswith("met") for verdict in verdicts)
     judged = sum(not verdict.outcome.startswith("not judged") for verdict in verdicts)
-    rows = [["what", "goal", "Hermes", ""]]
-    rows += [[verdict.title, verdict.goal, verdict.found, verdict.outcome] for verdict in verdicts]
-    missed = [verdict for verdict in verdicts if verdict.outcome.startswith("missed")]
-    causes = [
-        f"- *{verdict.title}, {verdict.goal}* ({verdict.outcome}). {CAUSES[verdict.title, verdict.goal]}"
-        for verdict in missed
-        if (verdict.title, verdict.goal) in CAUSES
-    ]
-    lines = [f"{met} of {judged} goals that could be judged are met.", "", *markdown(rows)]
+    table = [["what", "goal", "Hermes", ""]]
+    table += [[verdict.title, verdict.goal, verdict.found, verdict.outcome] for verdict in verdicts]
+    lines = [f"{met} of {judged} goals that could be judged are met; {len(verdicts) - judged} could not."]
+    lines += ["", *markdown(table)]
+    missed = [verdict for verdict in verdicts if verdict.outcome.startswith(_OUTCOMES)]
+    causes = [f"- *{each.title}, {each.goal}* ({each.outcome}). {_cause(each)}" for each in missed]
     return [*lines, "", "### What is missed, and why", "", *causes, ""] if causes else lines
 
 
+def _cause(verdict: Verdict) -> str:
+    cause = CAUSES.get((verdict.title, verdict.goal))
+    return UNKNOWN if cause is None else cause.told()
+
+
 def _growth(report: Report) -> list[str]:
-    lines = []
-    for name in report.titles:
-        points = growth_points(report, name)
-        fit = growth_line(points)
-        if fit is not None:
-            lines.append(
-                f"- {report.titles[name]}: {significant(fit.at_zero + 2 * fit.slope)} µs at 100 sockets, "
-                f"{fit.slope:+.2f} ± {fit.margin:.2f} µs for each tenfold (95 % confidence, {len(points)} runs)."
-            )
-    if not lines:
+    lines: list[str] = []
+    for sweep in growth.sweeps(report):
+        if sweep.obstacle:
+            lines.append(f"- {sweep.name}: nothing can be said, because {sweep.obstacle}.")
+            continue
+        for name in report.titles:
+            lines += _growth_of(report, sweep, name)
+    return ["### Growth", "", GROWTH, *lines, ""] if lines else []
+
+
+def _growth_of(report: Report, sweep: Sweep, name: str) -> list[str]:
+    powers = growth.exponents(report, sweep, name)
+    if powers is None:
         return []
-    return [
-        "### Growth",
-        "",
-        "CPU per delivery against the logarithm of the number of sockets, as a straight line. What a message costs by "
-        "itself is shared by all of its deliveries, and is most of the cost where there are few; so the line may fall.",
-        "",
-        *lines,
-        "",
-    ]
+    title = f"- {report.titles[name]}, by {sweep.thing}"
+    lines = [f"{title}: exponent {_shown(powers[0])}, from {sweep.sizes[-2]:,.0f} on {_shown(powers[1])}."]
+    costs = growth.costs(report, sweep, name)
+    if costs is not None:
+        smallest, largest = (f"{size:,.0f}" for size in (sweep.sizes[0], sweep.sizes[-1]))
+        end = (
+            ""
+            if costs.end is None
+            else (f"; from {sweep.sizes[-1] / 10:,.0f} to {largest} it changes by {costs.end:+.0%}, as measured")
+        )
+        lines.append(
+            f"{title}: a message {_shown(costs.message, 0)} µs and a delivery {_shown(costs.delivery)} µs, if it costs "
+            f"the same at every size. If not, {_shown(costs.first)} µs at {smallest} sockets and "
+            f"{costs.curve.value:+.2f} ± {costs.curve.margin:.2f} µs for each tenfold, which is "
+            f"{costs.change.value:+.0%} ± {costs.change.margin:.0%} up to {largest}{end}. {costs.runs} runs; the fit "
+            f"misses no size by more than {costs.strangest:.0%}."
+        )
+    return lines
+
+
+def _shown(estimate: Estimate, digits: int = 2) -> str:
+    return f"{estimate.value:.{digits}f} ± {estimate.margin:.{digits}f}"
 
 
 def _pictures(report: Report) -> list[str]:
@@ -172,14 +157,18 @@ def _pictures(report: Report) -> list[str]:
 
 
 def _scenarios(report: Report) -> list[str]:
-    lines, sizes = [], []
+    lines = []
+    swept = {scenario for sweep in growth.sweeps(report) for _, scenario in sweep.scenarios}
     for name, settings in report.settings.items():
-        if name.startswith("growth-"):
-            sizes.append(f"{settings['sockets']:,} at {settings['rate']:g}/s")
-        else:
+        if name not in swept:
             lines.append(f"- *{name}*: {settings['what']}.{_extent(settings)}")
-    if sizes:
-        lines.append(f"- *growth*: gentle fan-out to one room of {'; '.join(sizes)}.")
+    for sweep in growth.sweeps(report):
+        plans = [report.settings[scenario] for _, scenario in sweep.scenarios]
+        sizes = "; ".join(
+            f"{plan['sockets']:,} sockets in {plan['rooms']:,} room{'s' * (plan['rooms'] != 1)} at {plan['rate']:g}/s"
+            for plan in plans
+        )
+        lines.append(f"- *{sweep.name}*, by {sweep.thing}: {sizes}.")
     return lines
 
 
@@ -200,84 +189,30 @@ def _contestants(report: Report) -> list[str]:
     return [*lines, f"- Below and around them: {others}."]
 
 
-# ── Pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _latency(report: Report) -> str:
-    scenario = "fanout-gentle"
-    lines = []
-    for name in report.ran([scenario]):
-        spectra = [dict(run.spectrum) for run in report.of(scenario, name) if not run.wrong and run.spectrum]
-        if spectra:
-            middle = [(share, sorted(one[share] for one in spectra)[len(spectra) // 2]) for share in SHARES]
-            lines.append(
-                Series(
-                    name, report.titles[name], [(_nines(share), ms) for share, ms in middle if 0.25 <= share <= 0.9999]
-                )
-            )
-    if not lines:
-        return ""
-    shares = (0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999)
-    x = Axis("percentile", [_nines(share) for share in shares], [f"{share * 100:g}" for share in shares])
-    y = decades([ms for one in lines for _, ms in one.points], "ms")
-    return draw("Gentle fan-out: latency by percentile", x, y, lines)
+def write(report: Report, source: str, folder: Path, checks: Sequence[dict[str, Any]] = ()) -> list[Path]:
+    """Write the page and its pictures; return what was written.
 
-
-def _nines(share: float) -> float:
-    """Return a share's place on an axis on which 90, 99 and 99.9 % are equally far apart."""
-    return -math.log10(1 - share)
-
-
-def _cost(report: Report) -> str:
-    lines = []
-    for name in report.titles:
-        found = ((size, report.median(f"growth-{size}", name, "cpu_us")) for size in SIZES)
-        points = [(float(size), cost) for size, cost in found if cost is not None]
-        if len(points) > 1:
-            lines.append(Series(name, report.titles[name], points))
-    if not lines:
-        return ""
-    return draw("CPU of the server per delivery", _sockets(lines), from_zero(_heights(lines), "µs"), lines)
-
-
-def _memory(report: Report) -> str:
-    lines = []
-    for name in report.ran(["idle"]):
-        runs = [run for run in report.of("idle", name) if not run.wrong]
-        by_size: dict[float, list[float]] = {}
-        for run in runs:
-            for size, size_bytes in run.points:
-                by_size.setdefault(size, []).append(size_bytes / 1000)
-        points = [(size, sorted(found)[len(found) // 2]) for size, found in sorted(by_size.items())]
-        if len(points) > 1:
-            lines.append(Series(name, report.titles[name], points))
-    if not lines:
-        return ""
-    return draw("Resident memory per idle socket", _sockets(lines), from_zero(_heights(lines), "kB"), lines)
-
-
-def _heights(lines: Sequence[Series]) -> list[float]:
-    return [y for series in lines for _, y in series.points]
-
-
-def _sockets(lines: Sequence[Series]) -> Axis:
-    ticks = sorted({x for series in lines for x, _ in series.points})
-    return Axis("sockets", ticks, [f"{tick:,.0f}" for tick in ticks], is_log=True)
-
-
-def write(report: Report, source: str, root: Path) -> list[Path]:
-    """Write the page and its pictures; return what was written."""
-    texts = {PAGE: page(report, source)} | {IMAGES / name: text for name, text in pictures(report).items()}
+    Args:
+        report, source, checks: as for `page`.
+        folder: where the page goes; the pictures go into ``images`` in it.
+    """
+    texts = {PAGE: page(report, source, checks)} | {IMAGES / name: text for name, text in pictures(report).items()}
     for path, text in texts.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
-    return list(texts)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return [folder / path for path in texts]
 
 
 def main() -> None:
     """Read the arguments, and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Write docs/benchmarks.md.")
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Write benchmarks.md and its pictures.")
     parser.add_argument("results", type=Path, nargs="+", help="files that the benchmark wrote, of other scenarios each")
-    paths: list[Path] = parser.parse_args().results
-    for path in write(results.read_all(paths), ", ".join(path.name for path in paths), ROOT):
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder to write to (docs)")
+    parser.add_argument("--referee", type=Path, help="a file that says what a client in C heard (bench.referee)")
+    arguments = parser.parse_args()
+    paths: list[Path] = arguments.results
+    checks = referee.read(arguments.referee) if arguments.referee else []
+    for path in write(results.read_all(paths), ", ".join(path.name for path in paths), arguments.out, checks):
         print(path)
 
 

@@ -1,11 +1,13 @@
-"""Table: the numbers of a report as text, one line each. Used by __main__ and report. Pure."""
+"""Table: the numbers of a report as text, one line each. Used by __main__, goals and report. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.results import Report
+from bench.absent import gaps
+from bench.growth import sweeps
+from bench.results import ENOUGH, Report, nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Row:
         title: what it is, with its unit.
         factor: from the number to the unit.
         digits: significant ones.
-        is_limited_by_load: a full load core makes the number a bound.
+        is_limited_by_load: a full load core, or all of the offer delivered, makes the number a bound.
     """
 
     scenario: str
@@ -28,10 +30,13 @@ class Row:
     is_limited_by_load: bool = False
 
 
-ROWS = (
-    Row("fanout-saturated", "per_s", "saturated fan-out, deliveries/s", is_limited_by_load=True),
-    Row("fanout-saturated", "cpu_us", "… CPU per delivery, µs"),
-    Row("fanout-saturated", "p99_ms", "… p99, ms"),
+_OFFERED = 0.97  # of what a plan asks for: who delivered as much was bounded by it
+_SATURATED_ROWS = (
+    Row("", "per_s", "deliveries/s", is_limited_by_load=True),
+    Row("", "cpu_us", "… CPU per delivery, µs"),
+    Row("", "p99_ms", "… p99, ms"),
+)
+_ROWS = (
     Row("fanout-gentle", "cpu_us", "gentle fan-out, CPU per delivery, µs"),
     Row("fanout-gentle", "p50_ms", "… p50, ms"),
     Row("fanout-gentle", "p99_ms", "… p99, ms"),
@@ -55,11 +60,51 @@ ROWS = (
     Row("end-to-end", "before_p50_ms", "… p50, the call itself included, ms"),
     Row("end-to-end", "before_p99_ms", "… p99, the call itself included, ms"),
     Row("end-to-end", "cpu_us", "… CPU of server and relay per message, µs"),
-    *(
-        Row(f"growth-{size}", "cpu_us", f"growth, {size:,} sockets, CPU per delivery, µs")
-        for size in (100, 300, 1_000, 3_000, 10_000)
-    ),
 )
+
+
+def saturated(report: Report) -> list[str]:
+    """Return the scenarios of *saturated fan-out*: its own, and each that offers more, the smallest offer first."""
+    least = report.settings.get("fanout-saturated", {"rate": 0.0})["rate"]
+    found = [
+        (plan["rate"], name)
+        for name, plan in report.settings.items()
+        if name.startswith("fanout-") and plan["rate"] >= least and name != "fanout-gentle"
+    ]
+    return [name for _, name in sorted(found)]
+
+
+def rows(report: Report) -> list[Row]:
+    """Return the table's rows: those that are always the same, and one for each plan of which there may be several."""
+    found: list[Row] = []
+    for scenario in saturated(report):
+        plan = report.settings[scenario]
+        title = f"saturated fan-out of {plan['rate'] * plan['sockets'] / plan['rooms']:,.0f} offered"
+        for row in _SATURATED_ROWS:
+            shown = f"{title}, {row.title}" if row.number == "per_s" else row.title
+            found.append(replace(row, scenario=scenario, title=shown))
+    found += _ROWS
+    for sweep in sweeps(report):
+        unit = "messages a second" if sweep.thing == "messages" else sweep.thing
+        for size, scenario in sweep.scenarios:
+            found.append(Row(scenario, "cpu_us", f"growth, {size:,.0f} {unit}, CPU per delivery, µs"))
+    return found
+
+
+def bounded_by(report: Report, scenario: str, contestant: str) -> str:
+    """Return what kept a contestant's deliveries a second down that is not the contestant.
+
+    Returns:
+        ``offer``: it delivered what the plan asks for. ``load``: it did not, and in most runs the core of everything
+        but the server was full. Empty: neither.
+    """
+    plan = report.settings.get(scenario, {})
+    median = report.median(scenario, contestant, "per_s")
+    is_paced = median is not None and plan.get("scene") == "fanout"
+    if is_paced and median >= _OFFERED * plan["rate"] * plan["sockets"] / plan["rooms"]:
+        return "offer"
+    good = report.good(scenario, contestant)
+    return "load" if sum("load" in run.notes for run in good) * 2 > len(good) else ""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -75,29 +120,39 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def cell(report: Report, row: Row, contestant: str) -> str:
-    """Return median and spread; what is said where there is none."""
+    """Return median and spread, and how many runs where they are few; empty where no run was made."""
     runs = report.of(row.scenario, contestant)
     if not runs:
         return ""
     spread = report.spread(row.scenario, contestant, row.number)
     if spread is None:
         return "wrong" if any(run.wrong for run in runs) else ""
+    good, bad = report.good(row.scenario, contestant), sum(bool(run.wrong) for run in runs)
+    if bad and spread.median == nothing(row.number):
+        return f"wrong, {bad} of {len(runs)}"
     text = significant(spread.median * row.factor, row.digits)
-    good = [run for run in runs if not run.wrong]
-    if row.is_limited_by_load and sum("load" in run.notes for run in good) * 2 > len(good):
+    bound = bounded_by(report, row.scenario, contestant) if row.is_limited_by_load else ""
+    if bound:
         text = f"≥ {text}"
+    remarks = []
     if spread.rounds > 1:
         low, high = significant(spread.low * row.factor, row.digits), significant(spread.high * row.factor, row.digits)
-        text += f" ({low}–{high})"
-    bad = sum(bool(run.wrong) for run in runs)
+        remarks.append(f"{low}–{high}")
+    if len(good) < ENOUGH:
+        remarks.append(f"{len(good)} run{'s' * (len(good) != 1)}")
+    if bound == "offer":
+        remarks.append("all of the offer")
+    if remarks:
+        text += f" ({'; '.join(remarks)})"
     return f"{text}, {bad} of {len(runs)} wrong" if bad else text
 
 
 def grid(report: Report) -> list[list[str]]:
     """Return the table, its head first: a line for each number that somebody gave."""
-    names = report.ran({row.scenario for row in ROWS})
+    shown = rows(report)
+    names = report.ran({row.scenario for row in shown})
     lines = [["", *(report.titles[name] for name in names)]]
-    for row in ROWS:
+    for row in shown:
         cells = [cell(report, row, name) for name in names]
         if any(cells):
             lines.append([row.title, *(text or "–" for text in cells)])
@@ -111,6 +166,7 @@ def render(report: Report) -> str:
     wrong = (one for one in report.results if one.wrong)
     lines += [f"{one.scenario}, {one.contestant}, round {one.round}, counts as nothing: {one.wrong}" for one in wrong]
     lines += [f"Left out: {what}" for what in report.left_out]
+    lines += [f"– {gap}" for gap in gaps(report, [(row.scenario, row.number) for row in rows(report)])]
     return "\n".join(lines)
 
 
