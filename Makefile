@@ -97,16 +97,18 @@ pictures: .venv/.installed-dev node_modules/.installed ## take the documents' pi
 	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_dead_letters.py -k picture
 
 # Needs two cores for itself. Peers that cannot be installed are named in the table.
-bench: .venv/.installed-bench bench/peers/.installed ## Hermes beside its peers, three rounds; takes long (BENCH= more arguments)
+bench: .venv/.installed-bench ## Hermes beside its peers, three rounds; takes long (BENCH= more arguments)
+	@sh bench/peers/install
 	$(BIN)/python -m bench $(BENCH)
 
-bench-quick: .venv/.installed-bench bench/peers/.installed ## the same in three minutes: one short round, fewer sockets
+bench-quick: .venv/.installed-bench ## the same in three minutes: one short round, fewer sockets
+	@sh bench/peers/install
 	$(BIN)/python -m bench --quick $(BENCH)
 
 venv: .venv/.installed-dev ## make .venv with everything for development
 
 clean: ## forget what was installed and what the demo kept
-	rm -rf .venv node_modules bench/peers/socketio/node_modules bench/peers/.installed var .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf .venv node_modules bench/peers/socketio/node_modules var .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hermes needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -117,18 +119,14 @@ clean: ## forget what was installed and what the demo kept
 	@$(BIN)/pip install -q -r requirements.txt
 	@touch $@
 
-.venv/.installed-dev: requirements.txt requirements-dev.txt | .venv/bin/python
+.venv/.installed-dev: requirements.txt requirements-dev.txt bench/requirements.txt | .venv/bin/python
 	@echo "Installing requirements-dev.txt into .venv"
 	@$(BIN)/pip install -q -r requirements-dev.txt
-	@touch $@ .venv/.installed
+	@touch $@ .venv/.installed .venv/.installed-bench
 
 .venv/.installed-bench: requirements.txt bench/requirements.txt | .venv/bin/python
 	@$(BIN)/pip install -q -r requirements.txt -r bench/requirements.txt
 	@touch $@ .venv/.installed
-
-bench/peers/.installed: bench/peers/socketio/package-lock.json bench/peers/install
-	@sh bench/peers/install
-	@touch $@
 
 node_modules/.installed: package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error

@@ -1,7 +1,7 @@
 """Clients: one member's page each, and the ear that its socket has. Made by load's crowd, judged by ledger.
 
-Per frame nine bytes are compared, and the clock is read for those whose latency is taken; everything else happens when
-a socket opens and when it has got all.
+Per frame nine bytes are compared, and the clock is read for those whose latency is taken; those whose latency is not
+are read by pieces. Everything else happens when a socket opens and when it has got all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from bench import marks
 from bench.dialects import LEAST, Dialect, Member, Position
 from bench.ledger import Ledger, Tally
+from bench.pieces import Pieces, Stream
 
 NEVER = 1 << 40
 
@@ -28,6 +29,9 @@ class Crowd(Protocol):
     is_timing: bool
     open_count: int
 
+    def stream(self, client: Client) -> Stream:
+        """Return what the client's room has got."""
+
     def has_opened(self, client: Client) -> None:
         """Count a client that is in."""
 
@@ -38,20 +42,30 @@ class Crowd(Protocol):
 class Ear(WSListener):
     """One socket of a client, from its handshake on."""
 
-    __slots__ = ("books", "client", "heard", "is_counting", "least", "take", "transport")
+    __slots__ = ("client", "least", "pieces", "take", "transport")
+    has_pieces = True  # what a room's sockets get is the same, byte for byte
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.books: Any = client.books
-        self.heard = 0
-        self.tune()
         self.least = NEVER  # until it is open, every frame is a control frame
         self.transport: WSTransport | None = None
+        self.pieces: _Reader | None = None
+        self.tune()
 
     def tune(self) -> None:
-        """Do what the client shall do from now on with each message."""
-        self.is_counting = self.client.is_counting
-        self.take = self.client.take
+        """Do what the client shall do from now on with each message; nothing is on its way at this moment."""
+        client = self.client
+        self.take = client.take
+        books, by_pieces = client.books, self.has_pieces and not client.is_timed
+        if self.transport is None or not isinstance(books, Ledger) or books.wrong:
+            return
+        below = self.transport.underlying_transport
+        if by_pieces and self.pieces is None:
+            self.pieces = _Reader(self, client.crowd.stream(client), books, below.get_protocol())
+            below.set_protocol(self.pieces)
+        elif not by_pieces and self.pieces is not None:
+            below.set_protocol(self.pieces.before)
+            self.pieces = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Introduce ourselves."""
@@ -66,26 +80,26 @@ class Ear(WSListener):
             self._open()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a message, or understand a control frame.
-
-        Where there are many, a message is only counted, and one number is read for each piece that TCP delivers, and
-        where all may have come.
-        """
+        """Take a message, or understand a control frame."""
         if frame.payload_size >= self.least:
-            if not self.is_counting:
-                self.take(frame.get_payload_as_bytes())
-                return
-            self.heard = heard = self.heard + 1
-            if frame.last_in_buffer or heard >= self.books.goal - self.books.next + 1:
-                self.heard = 0
-                self.books.take(frame.get_payload_as_bytes(), heard)
+            self.take(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.TEXT:
             self.control(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
-            # Not get_close_code: the applications' own codes are none of its enumeration.
-            self.client.ended_with = int.from_bytes(frame.get_payload_as_bytes()[:2], "big") or 1005
-            transport.send_close(WSCloseCode.OK)
-            transport.disconnect()
+            self.close(frame.get_payload_as_bytes())
+
+    def close(self, payload: bytes) -> None:
+        """Answer a close frame."""
+        # Not get_close_code: the applications' own codes are none of its enumeration.
+        self.client.ended_with = int.from_bytes(payload[:2], "big") or 1005
+        if self.transport is not None:
+            self.transport.send_close(WSCloseCode.OK)
+            self.transport.disconnect()
+
+    def pong(self, payload: bytes) -> None:
+        """Answer a ping; the library does that itself while it reads."""
+        if self.transport is not None:
+            self.transport.send_pong(payload)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Let the client know."""
@@ -115,9 +129,10 @@ class Ear(WSListener):
 
 
 class LinesEar(Ear):
-    """One whose frames may carry several messages, one a line, pings among them."""
+    """One whose frames may carry several messages, one a line, pings among them; each socket has its own of them."""
 
     __slots__ = ()
+    has_pieces = False
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take them apart."""
@@ -131,6 +146,32 @@ class LinesEar(Ear):
                 self.control(line)
 
 
+class _Reader(Pieces):
+    """Stands where the library's reader was, which is told of everything but what arrives."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, ear: Ear, stream: Stream, books: Ledger, before: Any) -> None:
+        super().__init__(ear, stream, books)
+        self.before = before
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Pass it on."""
+        self.before.connection_lost(error)
+
+    def eof_received(self) -> Any:
+        """Pass it on."""
+        return self.before.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self.before.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self.before.resume_writing()
+
+
 class Client:
     """One member's page: what it has got, and where it goes on.
 
@@ -141,13 +182,13 @@ class Client:
     """
 
     __slots__ = (
-        *("books", "crowd", "ear", "ended_with", "failures", "is_counting", "is_open", "is_timed"),
+        *("books", "crowd", "ear", "ended_with", "failures", "is_open", "is_timed"),
         *("last", "member", "position"),
     )
 
     def __init__(self, crowd: Crowd, member: Member, books: Ledger | Tally) -> None:
         self.crowd, self.member, self.books = crowd, member, books
-        self.is_timed, self.is_counting = True, False  # or its latency is not taken, and its messages are only counted
+        self.is_timed = True  # its latency is taken
         self.position: Position | None = None
         self.last: bytes | None = None
         self.ear: Ear | None = None
@@ -171,6 +212,11 @@ class Client:
             else:
                 crowd.arrivals += [(number, now) for number, _ in marks.find_all(payload)]
 
+    def catch_up(self) -> None:
+        """Have the books say how far pieces have come."""
+        if self.ear is not None and self.ear.pieces is not None and isinstance(self.books, Ledger):
+            self.books.next = self.ear.pieces.next
+
     def remember(self) -> None:
         """Take the position of the last message, which only who comes back needs."""
         if self.last is not None:
@@ -188,6 +234,7 @@ class Client:
     def ended(self, ear: Ear) -> None:
         """Be out, and come back where the crowd does."""
         if ear is self.ear:
+            self.catch_up()
             self.ear = None
             if self.is_open:
                 self.is_open = False

@@ -24,12 +24,14 @@ from bench.dialects import DIALECTS, Dialect, Member
 from bench.figures import spectrum
 from bench.helper import Commands, obey
 from bench.ledger import Ledger, Tally
+from bench.pieces import Stream
 
 # A client address has 28,000 ports to one server, and a closed connection may keep its own for a minute.
 ADDRESSES = [f"127.0.0.{number}" for number in range(2, 32)]
 # As a page comes back: static/hermes/backoff.js and connection.js.
 FLOOR_SECONDS, CEILING_SECONDS, HANDSHAKE_SECONDS = 0.5, 20.0, 15.0
 FOR_GOOD = range(4400, 4500)
+LATE_SECONDS = 0.2  # that are waited for what should not come any more, a double of the last message for one
 
 
 class Crowd:
@@ -43,6 +45,8 @@ class Crowd:
         self.arrivals: list[tuple[int, int]] = []
         self.is_timing = False
         self.open_count = 0
+        self.streams: dict[str, Stream] = {}  # by room
+        self._goal = 0
         self.tries = 0
         self.refused = 0
         self.ends: Counter[int] = Counter()
@@ -104,13 +108,15 @@ class Crowd:
         self.is_timing = command.get("timed", True)
         self._all_done.clear()
         self._left = len(self.clients)
+        self._goal = command["upto"]
+        for stream in self.streams.values():
+            stream.expect(self._goal)
         every = command.get("timed_every", 1)
         for at, client in enumerate(self.clients):
             client.is_timed = at % every == 0
-            client.is_counting = not client.is_timed
             if client.ear is not None:
                 client.ear.tune()
-            client.books.expect(command["upto"])
+            client.books.expect(self._goal)
         return {}
 
     async def wait(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +127,7 @@ class Crowd:
         except TimeoutError:
             for client in self.clients:
                 books = client.books
+                client.catch_up()
                 got = books.next - 1 if isinstance(books, Ledger) else len(books.seen)
                 if got < books.goal:
                     books.complain(f"{got} of {books.goal} came in time")
@@ -128,7 +135,8 @@ class Crowd:
         return {"last_ns": self._last_at}
 
     async def report(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Say what came of it."""
+        """Say what came of it, once what should not come any more has had its time to come."""
+        await asyncio.sleep(LATE_SECONDS)
         wrong = Counter(client.books.wrong for client in self.clients if client.books.wrong)
         return {
             "wrong": [f"{text} ({count} sockets)" for text, count in wrong.most_common(3)],
@@ -150,9 +158,11 @@ class Crowd:
         return {"open": self.open_count}
 
     async def seen(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Return what a tally has seen in all."""
-        numbers = [number for client in self.clients if isinstance(client.books, Tally) for number in client.books.seen]
-        return {"numbers": len(numbers), "different": len(set(numbers))}
+        """Return what tallies have seen in all, doubles included, and how many different ones."""
+        await asyncio.sleep(LATE_SECONDS)
+        tallies = [client.books for client in self.clients if isinstance(client.books, Tally)]
+        different = {number for tally in tallies for number in tally.seen}
+        return {"numbers": sum(tally.taken for tally in tallies), "different": len(different)}
 
     async def leave(self, command: dict[str, Any]) -> dict[str, Any]:
         """Close every socket, and forget everything unless the clients shall come back."""
@@ -167,6 +177,7 @@ class Crowd:
             task.cancel()
         if command.get("forget", True):
             self.clients.clear()
+            self.streams.clear()
             self.open_count = 0
         return {}
 
@@ -214,6 +225,14 @@ class Crowd:
                     self.has_ended(client)
             finally:
                 self._slots.pop(client, None)
+
+    def stream(self, client: Client) -> Stream:
+        """Return what a client's room has got; it begins where the first that asks stands."""
+        room = client.member.room
+        if room not in self.streams:
+            assert isinstance(client.books, Ledger)  # noqa: S101  a tally's messages come in any order
+            self.streams[room] = Stream(client.books.next, self._goal)
+        return self.streams[room]
 
     def has_opened(self, client: Client) -> None:
         """Count a client that is in."""

@@ -1,16 +1,18 @@
 """Marks: the number and the time that every message carries. Written by talk, read by load through ledger.
 
 Pure. A mark stands at the front of the payload and has always the same length, so that a reader finds the next one by
-comparing a few bytes at a place that it knows.
+comparing a few bytes at a place that it knows. Behind it is the same time as `referee` reads it, in Unix seconds.
 """
 
 from __future__ import annotations
 
 import re
+import time
 
 _FIELD = b'"mark":"#'
 _NUMBER, _STAMP = 7, 19  # digits
 _ALL = re.compile(rb'"mark":"#(\d{7})@(\d{19})')
+_EPOCH = time.time_ns() - time.monotonic_ns()
 _tags: list[bytes] = []
 
 
@@ -20,9 +22,10 @@ def write(number: int, at: int, size: int) -> str:
     Args:
         number: 1 for the first message of a room.
         at: monotonic nanoseconds.
-        size: how many bytes it shall have; it has at least 75.
+        size: how many bytes it shall have; it has at least 97.
     """
-    head = f'{{"mark":"#{number:0{_NUMBER}d}@{at:0{_STAMP}d}","type":"info","data":"'
+    unix = (at + _EPOCH) / 1e9
+    head = f'{{"mark":"#{number:0{_NUMBER}d}@{at:0{_STAMP}d}","t":{unix:.6f},"type":"info","data":"'
     return f'{head}{"x" * (size - len(head) - 2)}"}}'
 
 

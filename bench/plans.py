@@ -1,4 +1,4 @@
-"""Plans: how large each scenario is, whole and quick. Read by run, carried out by scenes. Pure."""
+"""Plans: how large each scenario is: whole, quick, and as small as can be. Read by run, carried out by scenes. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SIZES = (100, 300, 1_000, 3_000, 10_000)  # sockets, of growth
-GENTLE_DELIVERIES = 20_000  # a second at most, in growth
+# Messages a second, in growth: the same number at each size, so that what a message costs by itself and what a delivery
+# costs can be told apart; as many as a core can deliver to 10,000 sockets.
+GROWTH_RATE = 5.0
+SWEEP_ROOMS = (100, 300, 1_000, 3_000)  # of 5 sockets
+SWEEP_RATES = (5, 20, 80)  # messages a second to 1,000 sockets
 EVERYBODY = ("hermes", "socketio", "nchan", "centrifugo", "channels-uvicorn", "channels-daphne")
 FAST = ("hermes", "socketio", "nchan", "centrifugo")
 CONSUMERS = ("hermes", "centrifugo")
@@ -54,11 +58,38 @@ def growth(sockets: int) -> Plan:
     return Plan(
         f"growth-{sockets}",
         "fanout",
-        f"one room of {sockets:,} sockets",
-        contestants=("hermes", "socketio", "nchan"),
+        f"one room of {sockets:,} sockets, {GROWTH_RATE:g} messages a second",
+        contestants=FAST,
         sockets=sockets,
-        rate=min(20.0, GENTLE_DELIVERIES / sockets),
+        rate=GROWTH_RATE,
+        seconds=8.0,
+    )
+
+
+def more_rooms(rooms: int) -> Plan:
+    """Return the plan that tells whether cost grows with the number of rooms, all else being the same."""
+    return Plan(
+        f"sweep-rooms-{rooms}",
+        "fanout",
+        f"{rooms:,} rooms of 5 sockets, 600 messages a second in all",
+        contestants=("hermes",),
+        sockets=rooms * 5,
+        rooms=rooms,
+        rate=600.0,
         seconds=10.0,
+    )
+
+
+def more_messages(rate: int) -> Plan:
+    """Return the plan that tells whether cost grows with the number of messages, all else being the same."""
+    return Plan(
+        f"sweep-messages-{rate}",
+        "fanout",
+        f"one room of 1,000 sockets, {rate} messages a second",
+        contestants=("hermes",),
+        sockets=1_000,
+        rate=float(rate),
+        seconds=8.0,
     )
 
 
@@ -79,6 +110,17 @@ _SATURATED = Plan(
     rate=400.0,
     seconds=5.0,
     slow_seconds=0.125,
+    timed_every=20,
+)
+# Fewer messages than each of the two keeps (1,000), so that who lags behind need not lose any.
+_CEILING = Plan(
+    "fanout-ceiling",
+    "fanout",
+    "one room of 2,000 sockets, 900 messages offered at 2,000 a second: four million deliveries a second",
+    contestants=("hermes", "nchan"),
+    sockets=2_000,
+    rate=2_000.0,
+    seconds=0.45,
     timed_every=20,
 )
 _ROOMS = Plan(
@@ -125,7 +167,12 @@ _END_TO_END = Plan(
     rate=100.0,
     seconds=10.0,
 )
-WHOLE = (_GENTLE, _SATURATED, _ROOMS, _STORM, _IDLE, _RELAY, _END_TO_END, *(growth(size) for size in SIZES))
+WHOLE = (
+    *(_GENTLE, _SATURATED, _CEILING, _ROOMS, _STORM, _IDLE, _RELAY, _END_TO_END),
+    *(growth(size) for size in SIZES),
+    *(more_rooms(rooms) for rooms in SWEEP_ROOMS),
+    *(more_messages(rate) for rate in SWEEP_RATES),
+)
 QUICK = (
     replace(
         _GENTLE, sockets=1_000, seconds=3.0, slow_seconds=0.25, what="one room of 1,000 sockets, 20 messages a second"
@@ -154,10 +201,38 @@ QUICK = (
     replace(_RELAY, messages=2_000, what="2,000 messages wait in SQS for one consumer process"),
     _END_TO_END,
 )
+# Every scene once, as small as it can be: whether the program works, and no numbers.
+SMOKE = (
+    replace(_GENTLE, sockets=20, seconds=1.0, what="one room of 20 sockets"),
+    replace(_SATURATED, sockets=20, seconds=1.0, what="one room of 20 sockets, read by pieces"),
+    replace(_ROOMS, sockets=20, rooms=4, rate=40.0, seconds=1.0, what="4 rooms of 5 sockets"),
+    replace(_STORM, sockets=20, rooms=4, what="20 clients connect at once"),
+    replace(_IDLE, sockets=20, rooms=4, seconds=1.0, steps=(10, 20), what="20 sockets to which nothing is sent"),
+    replace(_RELAY, rooms=4, messages=400, what="400 messages wait in SQS"),
+    replace(_END_TO_END, sockets=20, rooms=4, rate=20.0, seconds=1.0, what="20 messages to 20 sockets in 4 rooms"),
+)
+FAMILIES = ("growth", "sweep")  # plans of which a name is the first part
+
+
+def family(name: str) -> str:
+    """Return a plan's name as one asks for it: ``growth`` for ``growth-100``."""
+    first = name.partition("-")[0]
+    return first if first in FAMILIES else name
+
+
+def omitted(plans: Sequence[Plan]) -> list[str]:
+    """Return what of the whole benchmark is in none of these plans: scenarios, and contestants of a scenario."""
+    here = {plan.name: plan for plan in plans}
+    whole = list(dict.fromkeys(family(plan.name) for plan in WHOLE if plan.name not in here))
+    lines = [f"{', '.join(whole)}: not part of it"] if whole else []
+    for plan in (plan for plan in WHOLE if plan.name in here):
+        less = [name for name in plan.contestants if name not in here[plan.name].contestants]
+        lines += [f"{plan.name}, {', '.join(less)}: not part of it"] if less else []
+    return lines
 
 
 def choose(plans: tuple[Plan, ...], names: list[str]) -> list[Plan]:
-    """Return the plans of these names; ``growth`` is all of its sizes, and no name is all there are.
+    """Return the plans of these names; ``growth`` and ``sweep`` are all of theirs, and no name is all there are.
 
     Raises:
         KeyError: there is none of a name.
@@ -166,7 +241,7 @@ def choose(plans: tuple[Plan, ...], names: list[str]) -> list[Plan]:
         return list(plans)
     found: list[Plan] = []
     for name in names:
-        chosen = [plan for plan in plans if plan.name == name or (name == "growth" and plan.name.startswith("growth-"))]
+        chosen = [plan for plan in plans if name in (plan.name, family(plan.name))]
         if not chosen:
             raise KeyError(name)
         found += chosen

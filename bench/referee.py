@@ -1,5 +1,7 @@
 """Referee: the load client beside a program in C that heard the same servers. Read by report. Pure but for reading.
 
+    python -m bench.referee [wsload.c]       makes the file, as crosscheck tells
+
 The file is ``{"runs": [{"contestant", "scenario", "ours": {…}, "referee": {…}}, …]}``, and either side has ``frames``,
 ``rate`` (frames a second), ``p50_ms`` and ``p99_ms``.
 """
@@ -63,3 +65,11 @@ def section(runs: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
 
 def _written(name: str, value: float) -> str:
     return f"{value:,.0f}" if name == "frames" else significant(value)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from bench.crosscheck import main
+
+    sys.exit(main())

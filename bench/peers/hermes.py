@@ -82,6 +82,7 @@ class Hermes(Consumer):
             "HERMES_JWT_SECRET": _SECRET,
             "HERMES_PASSCODE": _PASSCODE,
             "HERMES_METRICS_TOKEN": _METRICS_TOKEN,
+            "HERMES_ALLOWED_ORIGINS": f"http://{HOST}:{self.port}",  # the referee names one, our client does not
             "DATABASE_URL": f"sqlite:///{self.ground.directory / 'hermes.sqlite3'}",
         }
 

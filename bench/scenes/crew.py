@@ -57,8 +57,7 @@ class Crew:
 
     def gather(self, plan: Plan, books: str = "ledger", sockets: int = 0) -> None:
         """Give load its members, spread evenly over the rooms, and let it open no socket yet."""
-        seats = [(f"user-{at}", room_name(at % plan.rooms)) for at in range(sockets or plan.sockets)]
-        members = self.contestant.members(seats)
+        members = self.contestant.members(seats(plan, sockets))
         with tempfile.NamedTemporaryFile("w", prefix="hermes-bench-", suffix=".members") as file:
             file.writelines(f"{member.user}\t{member.room}\t{member.token}\n" for member in members)
             file.flush()
@@ -93,6 +92,11 @@ class Crew:
 def room_name(number: int) -> str:
     """Return the name of a room; all have the same length."""
     return f"room-{number:04d}"
+
+
+def seats(plan: Plan, sockets: int = 0) -> list[tuple[str, str]]:
+    """Return who sits where: user and room, spread evenly; as many as the plan has unless it is said otherwise."""
+    return [(f"user-{at}", room_name(at % plan.rooms)) for at in range(sockets or plan.sockets)]
 
 
 def rooms(plan: Plan) -> list[str]:

@@ -1,8 +1,8 @@
 """Fan-out: messages to rooms, and whether every socket got each once and in order. One of the scenes.
 
-Numbers: `per_s` deliveries a second, from the first publish to the last delivery; `cpu_us` the server's CPU for each;
-`redis_us` that of Redis for each message; `p50_ms`, `p99_ms`, `p999_ms` from the publisher's stamp to the client's
-callback.
+Numbers: `per_s` deliveries a second, from the first publish to the last delivery; `cpu_us` the server's CPU for each,
+and `load_us` the load client's; `message_us` and `redis_us` the server's and Redis's for each message; `p50_ms`,
+`p99_ms`, `p999_ms` from the publisher's stamp to the client's callback.
 """
 
 from __future__ import annotations
@@ -68,12 +68,16 @@ def _measure(crew: Crew, contestant: Contestant, plan: Plan, result: Result, sai
         result.notes.append("offer")  # who publishes had to wait for answers, or for its core
     result.numbers |= {
         "sockets": plan.sockets,
+        "rooms": plan.rooms,
+        "rate": plan.rate,
         "messages": count * plan.rooms,
         "deliveries": deliveries,
         "seconds": took,
         "per_s": deliveries / took if took > 0 else 0.0,
         "per_core_s": deliveries / cpu,
         "cpu_us": cpu / deliveries * 1e6,
+        "load_us": result.numbers["load_core"] * result.numbers["wall_s"] / deliveries * 1e6,
+        "message_us": cpu / (count * plan.rooms) * 1e6,
         "redis_us": result.numbers["redis_s"] / (count * plan.rooms) * 1e6,
         "offered_s": offered,
         "batches": sent["batches"],

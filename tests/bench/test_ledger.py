@@ -57,22 +57,6 @@ def test_what_is_lost_doubled_or_swapped_is_wrong(numbers: tuple[int, ...], wron
     assert (ledger.wrong, called) == (wrong, ["done"])
 
 
-@pytest.mark.parametrize(
-    ("pieces", "is_right"),
-    [
-        (((2, 2), (5, 3)), True),
-        (((2, 2), (5, 2)), False),  # one of them did not come
-        (((2, 2), (5, 4)), False),  # one of them came twice
-    ],
-)
-def test_pieces_are_counted(pieces: tuple[tuple[int, int], ...], is_right: bool) -> None:
-    ledger, called = books(5)
-    for last, count in pieces:
-        ledger.take(frame(last), count)
-    assert (not ledger.wrong) == is_right
-    assert called == ["done"]
-
-
 def test_a_frame_without_a_mark_is_wrong() -> None:
     ledger, _ = books(1)
     ledger.take(b'{"data":"something else"}')
