@@ -45,7 +45,7 @@ CAUSES: dict[tuple[str, str], Cause] = {
         "the kernel's part of a write, with the receiving side of loopback in it, is the same for both; what is left "
         "is Python against C.",
         "writing at once instead of at the end of the loop's turn (no difference); two Python calls a delivery instead "
-        "of three (kept, 0.1 µs of 6); the kernel's congestion control (cubic for bbr: no difference); writing past the "
+        "of three (kept, 0.1 µs of 6); another congestion control (cubic for bbr: no difference); writing past the "
         "event loop's transport (0.4 µs of 6, not kept: it would have to know of every way in which a socket ends).",
     ),
     ("many rooms, deliveries/s per core", "≥ Socket.IO"): Cause(
@@ -63,8 +63,8 @@ CAUSES: dict[tuple[str, str], Cause] = {
             "A message makes one hop more: Hermes's relay is a process of its own, which appends to the history, then "
             "hints, and shares one core with the server here; Centrifugo's consumer is inside its server, and one "
             "script stores and publishes. The hint follows the append because only the append knows the entry's place.",
-            "of 0.94 ms, by stamps in the relay, 0.10 are from SQS's answer in a poller's thread to the event loop, 0.04 "
-            "decoding, 0.36 the append's way to Redis and back, and 0.15 the hint's.",
+            "of 0.94 ms, by stamps in the relay, 0.10 are from SQS's answer in a poller's thread to the event loop, "
+            "0.04 decoding, 0.36 the append's way to Redis and back, and 0.15 the hint's.",
             "no queue between Redis's socket and the members' (no difference at 100 messages a second); a round trip "
             "without a task of its own, and AWS's answers read in C (1.00 → 0.94 ms, kept). Not tried: SQS without "
             "threads, and a hint sent by the script that appends.",
