@@ -11,6 +11,7 @@ import random
 import socket
 import sys
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -29,10 +30,14 @@ _PORTS = (10_000, 32_000)
 # Not the seeded generator of a test run, of which several may run on a machine and draw the same ports.
 _LOTTERY = random.SystemRandom()
 _PORT_TRIES = 100
+# The ports given last, each bound and not listened on: it is given to nobody else, of this process or another, and who
+# listens on it does so all the same, for every server sets SO_REUSEADDR. By the time it is let go of, somebody does.
+_RESERVED: deque[socket.socket] = deque()
+_RESERVATIONS = 64
 
 
 def free_port(host: str = HOST) -> int:
-    """Return a TCP port that nobody listens on at this moment.
+    """Return a TCP port that nobody listens on, and that nobody else is given.
 
     It is below those that systems give to outgoing connections (from 32768 on Linux), so that none of them takes it
     between this answer and the bind.
@@ -42,14 +47,19 @@ def free_port(host: str = HOST) -> int:
     """
     for attempt in range(_PORT_TRIES):
         port = _LOTTERY.randrange(*_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((host, port))
-            except OSError:
-                if attempt == _PORT_TRIES - 1:
-                    raise
-            else:
-                break
+        probe = socket.socket()
+        try:
+            probe.bind((host, port))
+        except OSError:
+            probe.close()
+            if attempt == _PORT_TRIES - 1:
+                raise
+        else:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _RESERVED.append(probe)
+            break
+    while len(_RESERVED) > _RESERVATIONS:
+        _RESERVED.popleft().close()
     return port
 
 

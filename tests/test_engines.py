@@ -247,3 +247,18 @@ def test_the_embedded_sqs_deletes_of_a_batch_what_is_meant_and_says_what_it_has_
         left = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
         assert [message["Body"] for message in left] == ["b"]
         client.close()
+
+
+def test_a_port_that_was_given_is_given_to_nobody_else_and_is_free_to_listen_on() -> None:
+    """Suites run side by side on one machine, and a server takes seconds from its port's choice to its bind."""
+    port = engines.free_port()
+    chosen = f"import hermes_site.engines as e; e._PORTS = ({port}, {port + 1}); e.free_port()"
+    other = subprocess.run([sys.executable, "-c", chosen], capture_output=True, text=True, check=False, timeout=30)
+    assert "Address already in use" in other.stderr
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((engines.HOST, port))
+        listener.listen()
+    for _ in range(100):
+        engines.free_port()
+    assert len(engines._RESERVED) <= engines._RESERVATIONS
