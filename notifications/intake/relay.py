@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ STEADY_POLLERS = 2
 DEEP = BATCH // 2  # messages in one answer of SQS, which often gives less than a batch though more wait
 STOPPED_GROUP_SECONDS = 10  # at once, its redelivery would burn its receive count in moments
 _T = TypeVar("_T")
+_give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: None)  # not every system has it
 
 
 class Relay:
@@ -151,6 +153,8 @@ class Relay:
         self.hold.drop(received)
         if done:
             self.tally.carried(done, received_at, time.time())
+            # A server on this core has just been told, and would wait until the deletion is under way, which can wait.
+            _give_way()
         await self._delete(done)
         return len(received)
 
