@@ -75,8 +75,8 @@ CAUSES: dict[tuple[str, str], Cause] = {
         Cause(
             "The hop of the p50; and two event loops in Python, the relay's and the server's, take turns on one core, "
             "each with some tenths of a millisecond of work for a message.",
-            tried="the same as for the p50 (2.25 → 1.90 ms), and a relay that gives way to the server before it deletes "
-            "(3.3 → 2.4 ms on a slower day).",
+            tried="the same as for the p50 (2.25 → 1.90 ms), and a relay that gives way to the server before it "
+            "deletes (3.3 → 2.4 ms on a slower day).",
         ),
     ),
     ("growth, cost of a delivery by sockets, 100 to 10,000", "< 15% over the range"): Cause(
