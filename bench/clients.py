@@ -64,6 +64,7 @@ class Ear(WSListener):
             self.pieces = _Reader(self, client.crowd.stream(client), books, below.get_protocol())
             below.set_protocol(self.pieces)
         elif not by_pieces and self.pieces is not None:
+            client.catch_up()
             below.set_protocol(self.pieces.before)
             self.pieces = None
 

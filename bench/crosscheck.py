@@ -1,6 +1,6 @@
 """Crosscheck: the load client beside another one, a C program that is given, on the same work. Referee reads it.
 
-    python -m bench.referee [../shared/tools/wsload.c] [--only hermes,nchan] [--rounds 3]
+    python -m bench.referee wsload.c [--only hermes,nchan] [--rounds 3]
 
 That program is called with host, port, a file with a line for each socket (path, tab, subprotocols), how many sockets,
 how many frames, and seconds. It prints `UP` when all are open, counts the frames that have `"t":<unix seconds>`, and
@@ -37,7 +37,6 @@ from bench.scenes.fanout import PATIENCE_SECONDS, PAUSE_SECONDS, WARM_UP, WARM_U
 from bench.table import aligned, markdown, significant
 from hermes_site.engines import free_port
 
-GIVEN = ROOT.parent / "shared" / "tools" / "wsload.c"
 OURS, REFEREE = "load client", "referee"
 _UP = re.compile(r"UP (\d+) err (\d+)")
 _SAID = re.compile(r"RESULT .*got (\d+)/(\d+) .*rate (\S+)/s p50 (\S+)ms p99 (\S+)ms")
@@ -185,9 +184,9 @@ def medians(lines: Sequence[Line]) -> list[dict[str, Any]]:
         for side, client in (("ours", OURS), ("referee", REFEREE)):
             its = [one for one in lines if (one.contestant, one.scenario, one.client) == (contestant, scenario, client)]
             if its:
-                columns = zip(*((one.got, one.per_s, one.p50_ms, one.p99_ms) for one in its), strict=True)
-                names = ("frames", "rate", "p50_ms", "p99_ms")
-                run[side] = dict(zip(names, map(statistics.median, columns), strict=True))
+                columns = zip(*((one.per_s, one.p50_ms, one.p99_ms) for one in its), strict=True)
+                run[side] = dict(zip(("rate", "p50_ms", "p99_ms"), map(statistics.median, columns), strict=True))
+                run[side]["frames"] = min(one.got for one in its)  # a run that lost some must not get lost
         if "ours" in run and "referee" in run:
             runs.append(run)
     return runs
@@ -196,7 +195,7 @@ def medians(lines: Sequence[Line]) -> list[dict[str, Any]]:
 def main() -> int:
     """Read the arguments, and run."""
     parser = argparse.ArgumentParser(prog="python -m bench.referee", description="Our load client beside another one.")
-    parser.add_argument("source", type=Path, nargs="?", default=GIVEN, help="the other client, a C file")
+    parser.add_argument("source", type=Path, help="the other client, a C file")
     parser.add_argument("--only", default="hermes,nchan", help="contestants whose sockets need no words: hermes, nchan")
     parser.add_argument("--scenario", default="fanout-gentle,fanout-saturated", help="fan-outs to the same sockets")
     parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn")

@@ -2,8 +2,8 @@
 
 All sockets of a room get the same frames. The first of them that gets a frame has it judged by its number, and the room
 keeps it; what TCP delivers to another is compared with what is kept at its place: one comparison in C for each piece,
-however many frames are in it. So every byte of every socket is looked at, and a swap, a loss or a double is seen even
-inside of a piece. Only what differs is taken apart: control frames, and what is wrong.
+however many frames are in it. So a swap, a loss or a double is seen even inside of a piece. Only what differs is taken
+apart and judged by its number: control frames, frames of a socket's own, and what is wrong.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Referee: the load client beside a program in C that heard the same servers. Read by report. Pure but for reading.
 
-    python -m bench.referee [wsload.c]       makes the file, as crosscheck tells
+    python -m bench.referee wsload.c       makes the file, as crosscheck tells
 
 The file is ``{"runs": [{"contestant", "scenario", "ours": {…}, "referee": {…}}, …]}``, and either side has ``frames``,
 ``rate`` (frames a second), ``p50_ms`` and ``p99_ms``.
@@ -46,11 +46,13 @@ def section(runs: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
         rows.append([f"{titles.get(run['contestant'], run['contestant'])}, {run['scenario']}", *cells])
     lost = sum(run["ours"]["frames"] != run["referee"]["frames"] for run in runs)
     counts = (
-        f"In {lost} of {len(runs)} runs they counted different numbers of frames"
+        f"In {lost} of {len(runs)} rows they counted different numbers of frames"
         if lost
         else ("They counted the same frames in every run")
     )
-    furthest = max(abs(run["ours"]["rate"] / run["referee"]["rate"] - 1) for run in runs)
+    furthest = max(
+        abs(run["ours"]["rate"] / run["referee"]["rate"] - 1) if run["referee"]["rate"] else 1 for run in runs
+    )
     return [
         "## The load client, checked",
         "",

@@ -8,6 +8,7 @@ Nothing else writes those files, so that each number in a table is one that was 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def _growth_of(report: Report, sweep: Sweep, name: str) -> list[str]:
     title = f"- {report.titles[name]}, by {sweep.thing}"
     lines = [f"{title}: exponent {_shown(powers[0])}, from {sweep.sizes[-2]:,.0f} on {_shown(powers[1])}."]
     costs = growth.costs(report, sweep, name)
-    if costs is not None:
+    if costs is not None and math.isfinite(costs.change.value):
         smallest, largest = (f"{size:,.0f}" for size in (sweep.sizes[0], sweep.sizes[-1]))
         end = (
             ""

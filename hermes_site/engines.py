@@ -32,6 +32,7 @@ _LOTTERY = random.SystemRandom()
 _PORT_TRIES = 100
 # The ports given last, each bound and not listened on: it is given to nobody else, of this process or another, and who
 # listens on it does so all the same, for every server sets SO_REUSEADDR. By the time it is let go of, somebody does.
+# Elsewhere than on Linux nobody could, and nothing is reserved.
 _RESERVED: deque[socket.socket] = deque()
 _RESERVATIONS = 64
 
@@ -55,8 +56,11 @@ def free_port(host: str = HOST) -> int:
             if attempt == _PORT_TRIES - 1:
                 raise
         else:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _RESERVED.append(probe)
+            if sys.platform == "linux":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                _RESERVED.append(probe)
+            else:
+                probe.close()
             break
     while len(_RESERVED) > _RESERVATIONS:
         _RESERVED.popleft().close()

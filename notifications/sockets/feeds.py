@@ -21,11 +21,11 @@ from notifications.stream.replies import Page
 logger = logging.getLogger(__name__)
 
 READERS = 8  # histories read at once; the others wait their turn
-# Writes in one turn of the loop, and of one room before another has its own, as `outbound.Batch.cost` counts them: one
-# is 10 us at most, whatever is written. While a large room is written to, the hint of a small one comes in one turn, is
-# read in the next, and is written in the third behind one part of the large one: 2 * 128 + 32 writes, which are 3 ms. A
-# room of two must not wait 20 ms for one of ten thousand, also on a machine that is slower, or has other things to do.
-# Larger turns save nothing that can be measured: from 512 to 128 a delivery costs the same.
+# Writes in one turn of the loop, and of one room before another has its own, as `outbound.Batch.cost` counts them:
+# one is 10 us, and 20 at most, whatever is written. While a large room is written to, the hint of a small one comes
+# in one turn, is read in the next, and is written in the third behind one part of the large one: 2 * 128 + 32 writes,
+# which are 3 to 6 ms. A room of two must not wait 20 ms for one of ten thousand, also on a machine that is slower or
+# laden. Larger turns save nothing that can be measured: from 512 to 128 a delivery costs the same.
 WRITES_A_TURN, WRITES_A_ROOM = 128, 32
 
 Key = tuple[str, str]  # stage and room

@@ -161,10 +161,10 @@ class Handshake(asyncio.Protocol):
 
     def admit(self) -> None:
         """Hand the transport over to the protocol that parses, and the client to the application."""
-        self._state.connections.discard(self)
         if self._transport.is_closing() or self._is_sent_away:
             self._gate.leave(self)
             return
+        self._state.connections.discard(self)
         link = WebSocket(self._transport, self._accept, self._state, lambda: self._gate.leave(self))
         if self._early:
             link.data_received(self._early)
@@ -177,6 +177,8 @@ class Handshake(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The process stops."""
+        if self._is_sent_away:
+            return
         self._gate.leave(self)
         REFUSALS.labels("draining").inc()
         self._refuse(Close.DRAINING, "draining")

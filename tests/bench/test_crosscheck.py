@@ -71,6 +71,27 @@ def test_the_page_takes_what_it_writes(tmp_path: Path) -> None:
     assert "They counted the same frames in every run" in " ".join(referee.section([run], {"hermes": "Hermes"}))
 
 
+def test_one_run_that_lost_frames_is_not_lost_among_the_others() -> None:
+    lines = [
+        Line(
+            "hermes",
+            "fanout-gentle",
+            client,
+            number,
+            29 if (client, number) == (REFEREE, 2) else 30,
+            30,
+            10.0,
+            2.0,
+            4.0,
+        )
+        for number in (1, 2, 3)
+        for client in (OURS, REFEREE)
+    ]
+    runs = medians(lines)
+    assert runs[0]["referee"]["frames"] == 29
+    assert "In 1 of 1 rows they counted different numbers of frames" in " ".join(referee.section(runs, {}))
+
+
 def test_a_payload_has_the_time_that_the_referee_reads() -> None:
     now = time.time()
     found = re.search(r'"t":(\d+\.\d{6}),', marks.write(1, time.monotonic_ns(), 140))

@@ -100,15 +100,21 @@ def test_two_runs_of_a_size_and_wrong_ones_are_not_judged() -> None:
     assert said(report, FLAT) == "missed: every run of growth-sockets-100 was wrong"
 
 
-@pytest.mark.parametrize("thing", growth.THINGS)
-def test_each_thing_is_judged_by_its_exponent(thing: str) -> None:
-    def power(exponent: float) -> Report:
-        # Of messages it is the CPU of a second, and not of an entry, that grows in proportion.
-        return swept(thing, lambda size: size ** (exponent - (thing == "messages")))
+def power(thing: str, exponent: float) -> Report:
+    # Of messages it is the CPU of a second, and not of an entry, that grows in proportion.
+    return swept(thing, lambda size: size ** (exponent - (thing == "messages")))
 
-    assert said(power(0.9), f"growth by {thing}") == "met"
-    assert said(power(1.0), f"growth by {thing}") == "met"
-    assert said(power(1.2), f"growth by {thing}") == "missed: 1.20 ± 0.00"
+
+@pytest.mark.parametrize("thing", ["sockets", "messages"])
+def test_what_comes_with_each_of_a_thing_is_judged_by_its_exponent(thing: str) -> None:
+    assert said(power(thing, 0.9), f"growth by {thing}") == "met"
+    assert said(power(thing, 1.0), f"growth by {thing}") == "met"
+    assert said(power(thing, 1.2), f"growth by {thing}") == "missed: 1.20 ± 0.00"
+
+
+def test_a_message_that_had_all_rooms_looked_at_is_a_miss() -> None:
+    assert said(power("rooms", 0.1), "growth by rooms") == "met"
+    assert said(power("rooms", 0.9), "growth by rooms") == "missed: 0.90 ± 0.00"
 
 
 def test_a_bend_at_the_end_of_a_sweep_is_not_hidden_by_its_beginning() -> None:

@@ -73,7 +73,7 @@ class Crowd:
             await arrived
 
     async def writes(self, publisher: Publisher, together: int) -> int:
-        """Return how many system calls that write the server's loop makes for so many entries."""
+        """Return how many system calls that write the server's loop makes for so many entries: the least of three."""
         pid = self._hermes.processes["server"].pid
 
         def count() -> int:
@@ -81,10 +81,13 @@ class Crowd:
             return int(dict(line.split(": ") for line in lines)["syscw"])
 
         await self.say(publisher, together)
-        before = count()
-        for _ in range(ENTRIES // together):
-            await self.say(publisher, together)
-        return count() - before
+        counts = []
+        for _ in range(3):
+            before = count()
+            for _ in range(ENTRIES // together):
+                await self.say(publisher, together)
+            counts.append(count() - before)
+        return min(counts)  # the clock's own writes, pings among them, are not in all of them
 
 
 @pytest.fixture

@@ -38,6 +38,22 @@ async def test_a_turn_carries_what_came_and_deletes_it(scene: Scene) -> None:
     assert scene.held() == 0
 
 
+async def test_a_relay_gives_way_to_who_has_just_been_told_before_it_deletes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = scene.queue.delete
+    monkeypatch.setattr(module, "_give_way", lambda: done.append("gives way"))
+    monkeypatch.setattr(
+        scene.queue, "delete", lambda messages: (done.append(f"deletes {len(messages)}"), real(messages))[1]
+    )
+    scene.sqs.send(scene.stage, "acme", "hello")
+    assert await scene.relay.turn() == 1
+    assert done == ["gives way", "deletes 1"]
+    assert await scene.relay.turn() == 0
+    assert done[2:] == []
+
+
 async def test_a_turn_without_messages_says_so(scene: Scene) -> None:
     assert scene.relay.hold.emptied is None
     assert await scene.relay.turn() == 0

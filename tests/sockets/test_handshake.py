@@ -164,15 +164,34 @@ async def test_who_is_sent_away_before_its_turn_has_come_is_answered_once(make_s
     server = await make_server(1, 10.0)
     reader, writer = await server.raw()
     writer.write(REQUEST + b"\r\n")
-    while not (connections := [each for each in server.uvicorn.server_state.connections if type(each) is Handshake]):
-        await asyncio.sleep(0)
-    connections[0].shutdown()
+    async with asyncio.timeout(5):  # turn by turn: it has its turn at the gate in one of the next
+        while not (links := [each for each in server.uvicorn.server_state.connections if type(each) is Handshake]):
+            await asyncio.sleep(0)
+    links[0].shutdown()
     answer = await reader.readuntil(b"draining")
     writer.write(b"our close frame")
     async with asyncio.timeout(5):
         assert (answer + await reader.read()).count(b"HTTP/1.1 101") == 1
     assert server.seen == 0
     writer.close()
+
+
+async def test_who_has_been_sent_away_is_not_answered_once_more_when_the_server_stops(
+    make_server: Callable[..., Any],
+) -> None:
+    server = await make_server(1, 0.1)
+    before = REFUSALS.labels("draining")._value.get()
+    async with server.full():
+        reader, writer = await server.raw()
+        writer.write(REQUEST + b"\r\n")
+        answer = await reader.readuntil(b"unavailable")
+        for each in [each for each in server.uvicorn.server_state.connections if type(each) is Handshake]:
+            each.shutdown()
+        writer.write(b"our close frame")
+        async with asyncio.timeout(5):
+            assert (answer + await reader.read()).count(b"HTTP/1.1 101") == 1
+        assert REFUSALS.labels("draining")._value.get() == before
+        writer.close()
 
 
 @pytest.mark.parametrize(

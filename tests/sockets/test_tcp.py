@@ -32,11 +32,11 @@ def test_the_kernel_shares_connections_out_to_all_who_listen_on_a_port() -> None
     with listening_socket("127.0.0.1", 0) as first:
         tcp.open_to_others(first)
         with tcp.listening_beside(first) as second, ExitStack() as stack:
-            for _ in range(400):
+            for _ in range(200):
                 stack.enter_context(socket.create_connection(first.getsockname()))
             shares = [accept_all(first, stack), accept_all(second, stack)]
-    assert sum(shares) == 400
-    assert min(shares) >= 0.35 * 400, shares
+    assert sum(shares) == 200
+    assert min(shares) >= 0.3 * 200, shares
 
 
 def test_a_port_that_is_open_to_our_own_is_taken_for_everybody_else() -> None:

@@ -87,7 +87,10 @@ class Command(Service):
             signal.signal(number, lambda *_: None)
         server = uvicorn.Server(config)
         if options["workers"] > 1:
-            Supervisor(config, listener).run()
+            supervisor = Supervisor(config, listener)
+            supervisor.run()
+            if supervisor.has_failed:
+                raise CommandError("A worker could not start; what it said is above.")
         else:
             server.run(sockets=tcp.accepting(listener))
 
