@@ -55,15 +55,17 @@ class Plan:
 
 def growth(sockets: int) -> Plan:
     """Return growth's plan for a number of sockets."""
-    return Plan(
-        f"growth-{sockets}",
-        "fanout",
-        f"one room of {sockets:,} sockets, {GROWTH_RATE:g} messages a second",
-        contestants=FAST,
-        sockets=sockets,
-        rate=GROWTH_RATE,
-        seconds=8.0,
-    )
+    return _one_room(f"growth-{sockets}", sockets, GROWTH_RATE, FAST)
+
+
+def more_messages(rate: int) -> Plan:
+    """Return the plan that tells whether cost grows with the number of messages, all else being the same."""
+    return _one_room(f"sweep-messages-{rate}", 1_000, rate, ("hermes",))
+
+
+def _one_room(name: str, sockets: int, rate: float, contestants: tuple[str, ...]) -> Plan:
+    what = f"one room of {sockets:,} sockets, {rate:g} messages a second"
+    return Plan(name, "fanout", what, contestants=contestants, sockets=sockets, rate=float(rate), seconds=8.0)
 
 
 def more_rooms(rooms: int) -> Plan:
@@ -77,19 +79,6 @@ def more_rooms(rooms: int) -> Plan:
         rooms=rooms,
         rate=600.0,
         seconds=10.0,
-    )
-
-
-def more_messages(rate: int) -> Plan:
-    """Return the plan that tells whether cost grows with the number of messages, all else being the same."""
-    return Plan(
-        f"sweep-messages-{rate}",
-        "fanout",
-        f"one room of 1,000 sockets, {rate} messages a second",
-        contestants=("hermes",),
-        sockets=1_000,
-        rate=float(rate),
-        seconds=8.0,
     )
 
 

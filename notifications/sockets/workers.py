@@ -49,6 +49,7 @@ class Worker(multiprocess.Process):
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve; in the worker's own process."""
         self._turn_at = time.monotonic()
+        self._server = uvicorn.Server(self.config)  # before a thread of uvicorn's asks for it, and makes another one
         # Called once a second. uvicorn compares wall clocks for it, and one that was set back would silence it.
         self.config.callback_notify, self.config.timeout_notify = self._turn, -math.inf  # type: ignore[assignment]
         super().target(sockets)
@@ -210,7 +211,8 @@ class Supervisor(multiprocess.Multiprocess):
     # ── Signals ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def restart_all(self) -> None:
         """SIGHUP: one worker after the other gets a successor, and goes when that accepts connections."""
-        for at, old in enumerate(list(self.processes)):
+        for at in range(len(self.processes)):
+            old = self.processes[at]  # now: it may have taken the place of one that has died since
             if self.should_exit.is_set():
                 return
             try:
@@ -255,12 +257,11 @@ class Supervisor(multiprocess.Multiprocess):
     def handle_ttin(self) -> None:
         """SIGTTIN: one worker more, on a socket of its own."""
         try:
-            sockets = self._one_more()
+            self.processes.append(self._started(self._one_more()))
         except OSError as error:
-            logger.error("There is no socket for one more worker: %s.", error.strerror)
+            logger.error("There is no place for one more worker: %s.", error.strerror)
             return
         self.processes_num += 1
-        self.processes.append(self._started(sockets))
 
     def handle_ttou(self) -> None:
         """SIGTTOU: one less, unless it is the last. What waits in its socket's queue at that moment is reset."""

@@ -202,6 +202,7 @@ async def test_a_worker_that_dies_amid_a_rolling_restart_is_replaced_before_that
         await eventually(lambda: len(children_of(server.pid) - before) == 2, 30, "there is one for the dead one, too")
         assert first in children_of(server.pid), "the first has not been sent away yet"
         await eventually(lambda: is_new(server, before), 60, "both workers are new")
+        assert await asyncio.to_thread(server.stop, 20) == 0, "it has no worker that it does not know of"
 
 
 def children_of(pid: int) -> set[int]:
