@@ -42,7 +42,8 @@ class Arrival:
 
     async def wait(self) -> None:
         """Wait until each page has been sent something."""
-        await self._arrived
+        async with asyncio.timeout(10):
+            await self._arrived
 
 
 async def publish(room: Room, number: int) -> None:
