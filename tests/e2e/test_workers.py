@@ -228,9 +228,12 @@ def children_of(pid: int) -> set[int]:
     return workers
 
 
-def started_at(pid: int) -> int:
-    """Return when a process was started, in ticks; ids begin anew when they are used up."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+def started_at(pid: int) -> tuple[int, int]:
+    """Return what processes that were started one after the other are sorted by.
+
+    A tick is 10 ms, in which two can be started; their ids, which begin anew when they are used up, tell those apart.
+    """
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]), pid
 
 
 def is_new(server: ChildProcess, before: set[int]) -> bool:
