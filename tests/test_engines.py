@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -248,6 +250,54 @@ def test_the_embedded_sqs_deletes_of_a_batch_what_is_meant_and_says_what_it_has_
         left = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
         assert [message["Body"] for message in left] == ["b"]
         client.close()
+
+
+def test_the_embedded_sqs_buries_what_was_received_too_often_however_many_messages_wait_behind(tmp_path: Path) -> None:
+    with AwsEndpoint(tmp_path) as endpoint:
+        client = boto3.client("sqs", endpoint_url=endpoint.url, region_name="eu-west-1")
+        dead = client.create_queue(QueueName="dead")["QueueUrl"]
+        arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+        url = client.create_queue(QueueName="q", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+        for start in range(0, 40, 10):
+            entries = [{"Id": str(number), "MessageBody": str(start + number)} for number in range(10)]
+            client.send_message_batch(QueueUrl=url, Entries=entries)
+
+        def receive(queue: str, seconds: int) -> list[int]:
+            got = client.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=seconds)
+            return [int(message["Body"]) for message in got.get("Messages", [])]
+
+        assert receive(url, 0) == receive(url, 0) == list(range(10))
+        assert receive(url, 60) == list(range(10, 20)), "the first ten have been received twice, and are dead"
+        assert sorted(receive(dead, 60)) == list(range(10))
+        assert receive(url, 60) + receive(url, 60) == list(range(20, 40))
+        client.close()
+
+
+@pytest.mark.parametrize("many", [100, 20_000])
+def test_what_receiving_costs_the_embedded_sqs_does_not_grow_with_the_messages_that_wait(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in this process: how many messages are looked at for one answer, with a dead-letter queue."""
+    seen: set[str] = set()
+
+    class Message(dict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            seen.add(dict.__getitem__(self, "id"))
+            return super().__getitem__(key)
+
+    for name in ("_collect_msgs", "_dlq_sweep"):
+        monkeypatch.setattr(aws_endpoint.sqs, name, getattr(aws_endpoint.sqs, name))  # put back afterwards
+    monkeypatch.setattr(aws_endpoint.sqs, "_HANDLERS", dict(aws_endpoint.sqs._HANDLERS))
+    monkeypatch.setattr(aws_endpoint.sqs, "_queue_by_arn", lambda _: {"messages": []})
+    aws_endpoint._empty_long_queues_as_fast_as_short_ones()
+    policy = json.dumps({"deadLetterTargetArn": "arn", "maxReceiveCount": 2})
+    messages = [Message(id=str(number), body="", visible_at=0.0, receive_count=0) for number in range(many)]
+    queue = {"is_fifo": False, "attributes": {"RedrivePolicy": policy}, "messages": messages}
+    aws_endpoint.sqs._dlq_sweep(queue)
+    assert len(aws_endpoint.sqs._collect_msgs(queue, 10, 30)) == 10
+    assert queue["messages"] is messages
+    assert len(seen) == 10
 
 
 def test_a_port_that_was_given_is_given_to_nobody_else_and_is_free_to_listen_on(
