@@ -27,7 +27,7 @@ from tests.sockets.scene import Serving
 from tests.waiting import eventually
 
 ENTRIES = 48  # three times 16: each sixteenth append looks for entries that are too old
-OF_THE_APPEND = {"get", "hmget", "hset", "pexpire", "set", "time", "xadd", "xrange", "xtrim"}  # append.lua's
+OF_THE_APPEND = {"get", "hmget", "hset", "pexpire", "set", "time", "xadd", "xrange"}  # append.lua's
 JOINS = 15  # fewer than HERMES_CONNECTIONS_PER_USER allows
 # For one socket to which nothing is sent, with its client in the same process; what the kernel and an event
 # loop in C keep comes on top. Measured: 31 objects and 9.2 kB.
