@@ -91,7 +91,8 @@ def _empty_long_queues_as_fast_as_short_ones() -> None:
 
     def sweep_some(queue: dict[str, Any]) -> None:
         if queue["is_fifo"]:
-            return sweep(queue)
+            sweep(queue)
+            return
         # What was received too often is only looked for up to where the next answer ends, at the tenth new message:
         # farther behind it is given to nobody, and found when it is its turn.
         now, held = time.time(), queue["messages"]
