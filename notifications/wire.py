@@ -7,6 +7,7 @@ ours is a connection that is kept (exchange), and how its bytes are read: httpto
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -15,7 +16,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +28,7 @@ from botocore import xform_name
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import CredentialResolver, Credentials
+from botocore.credentials import CredentialResolver, Credentials, RefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ConnectionClosedError,
@@ -43,6 +45,7 @@ from notifications.exchange import Connection
 
 CONNECT_SECONDS = 2
 _RETRIES = 1  # of what the service calls its own failure; what it refuses is for who called
+InThread = Callable[..., Awaitable[Any]]  # runs a function, with its arguments, in a thread
 _LOOK_SECONDS = 1.0  # between two looks for credentials: one that asks a host's own service may take as long
 
 
@@ -106,6 +109,38 @@ class Wire:
         if self._has_proxy:
             answer: dict[str, Any] = getattr(self._client, xform_name(operation))(**arguments)
             return answer
+        signed = self._signed(operation, arguments)
+        status, headers, said = self._exchange(signed)
+        for _ in range(_RETRIES):
+            if status >= 500:
+                status, headers, said = self._exchange(signed)
+        return self._understood(operation, status, headers, said)
+
+    async def call_here(self, operation: str, in_thread: InThread, **arguments: Any) -> dict[str, Any]:
+        """Make a call as `call` does, on an event loop: what may be slow beside the answer itself goes to a thread.
+
+        Args:
+            operation, arguments: as for `call`.
+            in_thread: runs a function in a thread of the caller's.
+        """
+        if self._has_proxy or self._must_look():
+            answer: dict[str, Any] = await in_thread(functools.partial(self.call, operation, **arguments))
+            return answer
+        signed = self._signed(operation, arguments)
+        status, headers, said = await self._exchange_here(signed, in_thread)
+        for _ in range(_RETRIES):
+            if status >= 500:
+                status, headers, said = await self._exchange_here(signed, in_thread)
+        return self._understood(operation, status, headers, said)
+
+    def _must_look(self) -> bool:
+        """Whether signing may wait, for a file or for a host's own service that has the credentials."""
+        found = self._credentials.found if isinstance(self._credentials, _Later) else self._credentials
+        if isinstance(found, RefreshableCredentials):
+            return found.refresh_needed()
+        return type(found) is not Credentials  # of a kind that we do not know
+
+    def _signed(self, operation: str, arguments: dict[str, Any]) -> bytes:
         headers = {**self._headers, "X-Amz-Target": f"{self._target}.{operation}"}
         body = json.dumps(arguments).encode()
         request = AWSRequest("POST", self._url, data=body, headers=headers)
@@ -113,11 +148,10 @@ class Wire:
         credentials = self._credentials and self._credentials.get_frozen_credentials()
         SigV4Auth(credentials, self._signed_for, self._client.meta.region_name).add_auth(request)
         lines = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
-        signed = f"{self._request_line}{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
-        status, headers, said = self._exchange(signed)
-        for _ in range(_RETRIES):
-            if status >= 500:
-                status, headers, said = self._exchange(signed)
+        return f"{self._request_line}{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+
+    def _understood(self, operation: str, status: int, headers: dict[str, str], said: bytes) -> dict[str, Any]:
+        """Return what an answer means, or raise it."""
         try:
             answered = json.loads(said) if said else {}
         except ValueError:
@@ -144,6 +178,17 @@ class Wire:
             kept.close()
         return self._answer(self._connect(), request)
 
+    async def _exchange_here(self, request: bytes, in_thread: InThread) -> tuple[int, dict[str, str], bytes]:
+        while (kept := self._kept()) is not None:
+            if kept.is_quiet:
+                with suppress(ConnectionClosedError), self._turn(kept):
+                    return await kept.ask_here(request)
+                break
+            kept.close()
+        connection: Connection = await in_thread(self._connect)
+        with self._turn(connection):
+            return await connection.ask_here(request)
+
     def _kept(self) -> Connection | None:
         try:
             return self._idle.pop()
@@ -151,8 +196,14 @@ class Wire:
             return None
 
     def _answer(self, connection: Connection, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        with self._turn(connection):
+            return connection.ask(request)
+
+    @contextmanager
+    def _turn(self, connection: Connection) -> Iterator[None]:
+        """Keep a connection after its turn, or close it, and call what went wrong as botocore does."""
         try:
-            answer = connection.ask(request)
+            yield
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from error
@@ -166,7 +217,6 @@ class Wire:
             self._idle.append(connection)
         else:
             connection.close()
-        return answer
 
     def _connect(self) -> Connection:
         try:
@@ -196,7 +246,7 @@ class _Later(Credentials):
         super().__init__("", "", method=self.METHOD)
         self._others = CredentialResolver(list(resolver.providers))
         self._looking = threading.Lock()
-        self._found: Any = None
+        self.found: Any = None
         self._looked_at = time.monotonic()
         providers: list[Any] = resolver.providers
         providers.append(self)
@@ -212,12 +262,12 @@ class _Later(Credentials):
             NoCredentialsError: there is nothing.
         """
         with self._looking:
-            if self._found is None and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
-                self._found = self._others.load_credentials()
+            if self.found is None and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                self.found = self._others.load_credentials()
                 self._looked_at = time.monotonic()
-        if self._found is None:
+        if self.found is None:
             raise NoCredentialsError
-        return self._found.get_frozen_credentials()
+        return self.found.get_frozen_credentials()
 
 
 def connect(service: str, *, endpoint: str | None, region: str, answer_seconds: float, pool: int) -> tuple[Any, Wire]:

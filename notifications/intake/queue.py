@@ -1,6 +1,7 @@
 """Queue: Amazon SQS, a stage's queue and its dead letters; speaks through sqs. Used by relay, dead_letters, examine.
 
-Synchronous: the relay calls it in its bounded threads. boto3's clients are thread-safe.
+What a relay asks all day, to receive and to delete, is awaited on its event loop. The rest is synchronous: the relay
+calls it in its bounded threads, and the admin in its own. boto3's clients are thread-safe.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,6 +22,7 @@ from notifications.findings import Role
 from notifications.intake.received import Received, dead_letter_attributes
 from notifications.intake.sqs import clients, with_bytes
 from notifications.stream import trace
+from notifications.wire import InThread
 
 BATCH = 10  # SQS's limit for every batch call
 RETENTION_SECONDS = 14 * 24 * 3600  # of the dead-letter queue: SQS's longest
@@ -44,8 +47,11 @@ class Queue:
         """Whether a message group means order; on a standard queue it means fairness between its senders."""
         return self._stage.queue_name.endswith(".fifo")
 
-    def receive(self) -> list[Received]:
-        """Wait for messages, at most `HERMES_WAIT_SECONDS`.
+    async def receive(self, in_thread: InThread) -> list[Received]:
+        """Wait for messages, at most `HERMES_WAIT_SECONDS`, on the event loop.
+
+        Args:
+            in_thread: runs what may block beside that, such as finding the queue, in a thread.
 
         Returns:
             Up to ten, in flight for `HERMES_VISIBILITY_SECONDS`.
@@ -54,9 +60,10 @@ class Queue:
             QueueUnavailable: SQS does not answer, or refuses.
         """
         with self._errors("receive"):
-            answer = self._wire.call(
+            answer = await self._wire.call_here(
                 "ReceiveMessage",
-                QueueUrl=self._url(self._stage.queue_name),
+                in_thread,
+                QueueUrl=await self._url_here(in_thread),
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=settings.HERMES_WAIT_SECONDS,
                 VisibilityTimeout=settings.HERMES_VISIBILITY_SECONDS,
@@ -81,9 +88,18 @@ class Queue:
             return []
         with self._errors("delete"):
             answer = self._wire.call(
-                "DeleteMessageBatch",
-                QueueUrl=self._url(self._stage.queue_name),
-                Entries=[{"Id": str(i), "ReceiptHandle": message.receipt} for i, message in enumerate(messages)],
+                "DeleteMessageBatch", QueueUrl=self._url(self._stage.queue_name), Entries=_receipts(messages)
+            )
+        return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
+
+    async def delete_here(self, messages: Sequence[Received], in_thread: InThread) -> list[Received]:
+        """Do as `delete` does, on the event loop; `in_thread` is as for `receive`."""
+        if not messages:
+            return []
+        with self._errors("delete"):
+            url = await self._url_here(in_thread)
+            answer = await self._wire.call_here(
+                "DeleteMessageBatch", in_thread, QueueUrl=url, Entries=_receipts(messages)
             )
         return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
 
@@ -107,10 +123,7 @@ class Queue:
                 answer = self._wire.call(
                     "ChangeMessageVisibilityBatch",
                     QueueUrl=self._url(self._stage.queue_name),
-                    Entries=[
-                        {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
-                        for i, message in enumerate(some)
-                    ],
+                    Entries=[{**receipt, "VisibilityTimeout": seconds} for receipt in _receipts(some)],
                 )
             failed += [some[int(entry["Id"])] for entry in answer.get("Failed", [])]
         return failed
@@ -165,6 +178,10 @@ class Queue:
         answer: Any = self._client.send_message(QueueUrl=url, **request)
         return self._named(answer, "MessageId")
 
+    async def _url_here(self, in_thread: InThread) -> str:
+        name = self._stage.queue_name
+        return self._urls.get(name) or str(await in_thread(self._url, name))
+
     def _url(self, name: str) -> str:
         if name not in self._urls:
             answer: Any = self._client.get_queue_url(QueueName=name)
@@ -177,31 +194,27 @@ class Queue:
             raise QueueUnavailable(f"Queue {self._stage.queue_name!r}: what answers for SQS names no {field}")
         return str(answer[field])
 
-    def _errors(self, doing: str) -> _Errors:
-        return _Errors(self, f"Queue {self._stage.queue_name!r}: could not {doing}")
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn boto3's errors into ours, saying what was attempted and what AWS called it."""
+        attempt = f"Queue {self._stage.queue_name!r}: could not {doing}"
+        try:
+            yield
+        except ClientError as error:
+            self.forget_urls()
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            raise QueueUnavailable(f"{attempt}: SQS refused with {code}") from error
+        except BotoCoreError as error:
+            raise QueueUnavailable(f"{attempt}: {type(error).__name__}") from error
 
     def forget_urls(self) -> None:
         """Look the queues up again: one that was deleted and made anew may have another URL."""
         self._urls.clear()
 
 
-class _Errors:
-    """Turns boto3's errors into ours, saying what was attempted and what AWS called it."""
-
-    def __init__(self, queue: Queue, attempt: str) -> None:
-        self._queue = queue
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ClientError):
-            self._queue.forget_urls()
-            code = error.response.get("Error", {}).get("Code", "unknown")
-            raise QueueUnavailable(f"{self._attempt}: SQS refused with {code}") from error
-        if isinstance(error, BotoCoreError):
-            raise QueueUnavailable(f"{self._attempt}: {type(error).__name__}") from error
+def _receipts(messages: Sequence[Received]) -> list[dict[str, Any]]:
+    """Return the entries of a batch call, each named by its place."""
+    return [{"Id": str(place), "ReceiptHandle": message.receipt} for place, message in enumerate(messages)]
 
 
 def provision(stage: Stage) -> None:

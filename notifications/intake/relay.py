@@ -75,7 +75,8 @@ class Relay:
         self._grace = grace_seconds
         self._stopping = asyncio.Event()
         self._deep = asyncio.Event()
-        # Each poller asks one thing at a time; one more keeps what they hold, and one gives it back when all hang.
+        # What the loop cannot wait for itself (queue, wire) is one thing at a time for each poller; one more keeps what
+        # they hold, and one gives it back when all hang.
         self._asked: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=pollers + 2, thread_name_prefix="hermes-sqs")
         self.complaints = Complaints()
@@ -131,7 +132,7 @@ class Relay:
         Raises:
             QueueUnavailable: SQS does not answer, or refuses.
         """
-        received = await self._in_thread(self._queue.receive)
+        received = await self._queue.receive(self._in_thread)
         self._vitals.received(len(received))
         if not received:
             self.hold.emptied = time.monotonic()
@@ -296,7 +297,7 @@ class Relay:
         rest = list(done)
         for attempt in range(DELETE_ATTEMPTS):
             try:
-                rest = await self._in_thread(self._queue.delete, rest)
+                rest = await self._queue.delete_here(rest, self._in_thread)
             except QueueUnavailable as error:
                 self.complaints.make("delete", "%s; it will come again and be recognised.", error)
             if not rest:

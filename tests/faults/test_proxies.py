@@ -20,6 +20,7 @@ from notifications.conf import Stage
 from notifications.exceptions import MessageRefused, QueueUnavailable
 from notifications.intake import sqs
 from notifications.intake.queue import Queue
+from tests.asking import receive
 from tests.conftest import Aws
 from tests.faults.aws import AwsChaos, _keep_half
 from tests.faults.break_processes import POINTS
@@ -180,13 +181,13 @@ def recorded(recorder: Recorder, event: str) -> list[Event]:
 
 
 def test_what_is_deleted_is_written_down(recorder: Recorder, queue: Queue) -> None:
-    messages = queue.receive()
+    messages = receive(queue)
     assert queue.delete(messages) == []
     assert {event["mid"] for event in recorded(recorder, "acked")} == {message.id for message in messages}
 
 
 def test_half_of_a_batch_fails_and_the_rest_is_done(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:
-    messages = queue.receive()
+    messages = receive(queue)
     chaos.fail("sqs", "half_failing")
     failed = queue.delete(messages)
     assert len(failed) == len(messages) // 2
@@ -218,7 +219,7 @@ def test_a_throttled_or_unreachable_service_fails(chaos: AwsChaos, queue: Queue)
 
         def fails() -> bool:
             try:
-                queue.receive()
+                receive(queue)
             except QueueUnavailable:
                 return True
             return False
@@ -226,11 +227,11 @@ def test_a_throttled_or_unreachable_service_fails(chaos: AwsChaos, queue: Queue)
         assert any(fails() for _ in range(30)), mode
         assert chaos.bites["sqs", mode] > 0
         chaos.heal("sqs", mode)
-    assert queue.receive() is not None
+    assert receive(queue) is not None
 
 
 def test_expired_receipts_delete_nothing(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:
-    messages = queue.receive()
+    messages = receive(queue)
     chaos.fail("sqs", "expired_receipts")
     while queue.delete(messages[:1]) == []:
         messages = messages[1:]
@@ -239,17 +240,17 @@ def test_expired_receipts_delete_nothing(chaos: AwsChaos, recorder: Recorder, qu
 
 
 def test_what_was_delivered_is_delivered_again(chaos: AwsChaos, queue: Queue) -> None:
-    first = {message.id for message in queue.receive()}
+    first = {message.id for message in receive(queue)}
     chaos.fail("sqs", "duplicating")
     queue.send('{"n": "m9"}')
-    second = [message.id for message in queue.receive()]
+    second = [message.id for message in receive(queue)]
     assert first & set(second)
 
 
 def test_a_trap_springs_once_when_its_call_is_done(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:
     sprung: list[str] = []
     chaos.set_trap("DeleteMessageBatch", lambda: sprung.append("deleted"), answered=True)
-    messages = queue.receive()
+    messages = receive(queue)
     assert sprung == []
     # The answer never comes, and boto3 asks again.
     queue.delete(messages)
@@ -268,7 +269,7 @@ def test_a_relay_may_be_killed_between_a_dead_letter_and_its_deletion(
         lambda: found.append((len(recorded(recorder, "dead")), len(recorded(recorder, "acked")))),
         answered=answered,
     )
-    (message, *_) = queue.receive()
+    (message, *_) = receive(queue)
     refused = replace(message, body='["n", {"n": "m1"}]')
     assert queue.dead_letter(refused, MessageRefused("not_an_object", ""))
     queue.delete([message])
@@ -278,5 +279,5 @@ def test_a_relay_may_be_killed_between_a_dead_letter_and_its_deletion(
 def test_a_trap_springs_before_its_call_is_done(chaos: AwsChaos, recorder: Recorder, queue: Queue) -> None:
     before: list[int] = []
     chaos.set_trap("DeleteMessageBatch", lambda: before.append(len(recorded(recorder, "acked"))), answered=False)
-    queue.delete(queue.receive())
+    queue.delete(receive(queue))
     assert before == [0]

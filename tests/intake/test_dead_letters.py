@@ -22,6 +22,7 @@ from notifications.intake.dead_letters import DeadLetters
 from notifications.intake.letter import Done, Outcome
 from notifications.intake.queue import Queue
 from notifications.intake.received import ERROR_ATTRIBUTE, MAX_BYTES, Received
+from tests.asking import receive
 from tests.intake.conftest import Scene, Sqs
 from tests.proxy import AwsProxy
 from tests.waiting import wait_until
@@ -379,12 +380,12 @@ def test_a_fifo_letter_keeps_its_group_and_the_groups_their_order(sqs: Sqs, fifo
 def test_a_fifo_queue_does_not_take_a_letter_for_a_duplicate_of_what_it_was(sqs: Sqs, fifo: Stage) -> None:
     text = body(id="order-7")
     Queue(fifo).send(text)
-    (first,) = Queue(fifo).receive()
+    (first,) = receive(Queue(fifo))
     assert Queue(fifo).dead_letter(first, MessageRefused("not_json", "As an older relay thought."))
     Queue(fifo).delete([first])
     (row,) = DeadLetters(fifo).look().rows
     assert outcomes(DeadLetters(fifo).send_again([row.id])) == {row.id: Outcome.SENT}
-    (second,) = Queue(fifo).receive()
+    (second,) = receive(Queue(fifo))
     assert (second.body, second.group) == (text, first.group)
 
 

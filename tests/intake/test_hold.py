@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from notifications.intake import relay as module
 from notifications.intake.hold import Complaints, Hold
 from notifications.intake.queue import Queue
 from notifications.intake.received import Received
+from tests.asking import in_thread
 from tests.intake.conftest import Scene
 from tests.waiting import eventually
 
@@ -139,7 +142,7 @@ async def test_a_batch_that_takes_longer_than_its_visibility_comes_to_nobody_els
     async with stuck(scene, monkeypatch) as goes_on:
         another, end = Queue(scene.stage), time.monotonic() + 4
         while time.monotonic() < end:
-            assert await asyncio.to_thread(another.receive) == []
+            assert await another.receive(asyncio.to_thread) == []
         goes_on.set()
         await eventually(lambda: scene.held() == 0)
     assert await scene.data() == ["hello"]
@@ -153,11 +156,28 @@ async def test_what_is_not_finished_within_the_grace_period_is_given_back(
         scene.relay.stop()
     assert "1 messages were not finished within the grace period" in caplog.text
     assert not scene.relay.is_hung
-    (message,) = Queue(scene.stage).receive()  # at once: nobody waits for its visibility to end
+    (message,) = await Queue(scene.stage).receive(asyncio.to_thread)  # at once: nobody waits for its visibility to end
     Queue(scene.stage).hold([message], 0)
     another = make_scene()
     assert await another.relay.turn() == 1
     assert await scene.data() == ["hello"]
+
+
+async def test_an_sqs_that_never_answers_a_poll_keeps_no_thread_and_no_relay(
+    make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(pollers=1, grace_seconds=0.1)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        monkeypatch.setattr(scene.queue._wire, "_port", silent.getsockname()[1])
+        monkeypatch.setattr(scene.queue._wire, "_idle", deque())
+        async with scene.running():
+            silent.settimeout(20)
+            asked, _ = await asyncio.to_thread(silent.accept)
+            assert b"ReceiveMessage" in await asyncio.to_thread(asked.recv, 65536)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        assert not scene.relay.is_hung
+        asked.close()
 
 
 async def test_an_sqs_that_hangs_holds_nobody_up(
@@ -171,7 +191,7 @@ async def test_an_sqs_that_hangs_holds_nobody_up(
         answers.wait(20)
         return []
 
-    monkeypatch.setattr(scene.queue, "receive", receive)
+    monkeypatch.setattr(scene.queue, "receive", in_thread(receive))
     try:
         async with scene.running():
             await eventually(asked.is_set)
@@ -209,7 +229,7 @@ async def test_an_error_of_our_own_ends_the_relay_and_gives_back_what_it_holds(
         patch.setattr(scene.publisher, "publish", publish)
         with pytest.raises(RuntimeError, match="ours"):
             await asyncio.wait_for(scene.relay.run(), 30)
-    assert len(Queue(scene.stage).receive()) == 1
+    assert len(await Queue(scene.stage).receive(asyncio.to_thread)) == 1
 
 
 async def test_a_hold_that_fails_ends_the_relay_with_its_error(

@@ -161,7 +161,11 @@ async def test_on_a_standard_queue_a_group_means_fairness(
     scene: Scene, waves: Callable[[Scene], list[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = scene.queue.receive
-    monkeypatch.setattr(scene.queue, "receive", lambda: [replace(message, group="a") for message in real()])
+
+    async def receive(in_thread: Any) -> list[Received]:
+        return [replace(message, group="a") for message in await real(in_thread)]
+
+    monkeypatch.setattr(scene.queue, "receive", receive)
     spoil(scene, "spoiled")
     scene.sqs.send(scene.stage, "spoiled", 1)
     scene.sqs.send(scene.stage, "acme", 2)

@@ -13,6 +13,7 @@ import pytest
 
 from notifications.intake.outage import AWAY_SECONDS, Outage
 from notifications.intake.received import Received
+from tests.asking import in_thread
 from tests.intake.conftest import Scene
 from tests.waiting import eventually
 
@@ -24,8 +25,8 @@ def count_receives(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Counter[str
     """Have a scene's queue count how often it hands each message over; return the count."""
     count, real = Counter[str](), scene.queue.receive
 
-    def receive() -> list[Received]:
-        came = real()
+    async def receive(in_thread: Any) -> list[Received]:
+        came = await real(in_thread)
         count.update(message.id for message in came)
         return came
 
@@ -69,7 +70,7 @@ async def test_what_a_long_poll_brings_though_redis_is_away_is_given_back_for_a_
         given_back.append(([message.id for message in messages], seconds))
         return []
 
-    monkeypatch.setattr(scene.queue, "receive", lambda: [Received("sqs-1", "receipt-1", "{}")])
+    monkeypatch.setattr(scene.queue, "receive", in_thread(lambda: [Received("sqs-1", "receipt-1", "{}")]))
     monkeypatch.setattr(scene.queue, "hold", hold)
     scene.relay._outage.is_on = True
     assert await scene.relay.turn() == 1

@@ -21,6 +21,7 @@ from notifications.intake.received import (
     Received,
     dead_letter_attributes,
 )
+from tests.asking import receive
 from tests.intake.conftest import Sqs
 from tests.waiting import wait_until
 
@@ -43,7 +44,7 @@ def fifo(sqs: Sqs, stage: Stage) -> Stage:
 # ── Receive, delete, give back ───────────────────────────────────────────────────────────────────────────────────────
 def test_what_is_sent_is_received(queues: Sqs, stage: Stage) -> None:
     sent = Queue(stage).send('{"room_id": "acme"}')
-    (received,) = Queue(stage).receive()
+    (received,) = receive(Queue(stage))
     assert (received.id, received.body, received.group, received.attributes) == (sent, '{"room_id": "acme"}', None, {})
     assert "acme" not in repr(received)
 
@@ -51,7 +52,7 @@ def test_what_is_sent_is_received(queues: Sqs, stage: Stage) -> None:
 def test_a_producers_attributes_come_with_it(queues: Sqs, stage: Stage) -> None:
     attributes = {"trace": text("abc"), "raw": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
     queues.put(stage.queue_name, "x", MessageAttributes=attributes)
-    (received,) = Queue(stage).receive()
+    (received,) = receive(Queue(stage))
     assert {name: received.attributes[name]["DataType"] for name in received.attributes} == {
         "trace": "String",
         "raw": "Binary",
@@ -59,20 +60,20 @@ def test_a_producers_attributes_come_with_it(queues: Sqs, stage: Stage) -> None:
 
 
 def test_an_empty_queue_gives_nothing_after_a_poll(queues: Sqs, stage: Stage) -> None:
-    assert Queue(stage).receive() == []
+    assert receive(Queue(stage)) == []
 
 
 def test_at_most_ten_come_at_once(queues: Sqs, stage: Stage) -> None:
     for number in range(12):
         queues.put(stage.queue_name, str(number))
-    assert len(Queue(stage).receive()) == 10
+    assert len(receive(Queue(stage))) == 10
 
 
 def test_what_is_received_is_in_flight_until_it_is_deleted(queues: Sqs, stage: Stage) -> None:
     queue = Queue(stage)
     queue.send("x")
-    received = queue.receive()
-    assert queue.receive() == []
+    received = receive(queue)
+    assert receive(queue) == []
     assert queues.held(stage.queue_name) == 1
     assert queue.delete(received) == []
     assert queues.held(stage.queue_name) == 0
@@ -81,9 +82,9 @@ def test_what_is_received_is_in_flight_until_it_is_deleted(queues: Sqs, stage: S
 def test_what_is_given_back_comes_again_at_once(queues: Sqs, stage: Stage) -> None:
     queue = Queue(stage)
     queue.send("x")
-    first = queue.receive()
+    first = receive(queue)
     queue.hold(first, 0)
-    assert [message.id for message in queue.receive()] == [first[0].id]
+    assert [message.id for message in receive(queue)] == [first[0].id]
 
 
 def test_what_is_held_longer_stays_in_flight(queues: Sqs, stage: Stage, settings: Any) -> None:
@@ -91,22 +92,22 @@ def test_what_is_held_longer_stays_in_flight(queues: Sqs, stage: Stage, settings
     for number in range(12):
         queue.send(str(number))
     settings.HERMES_VISIBILITY_SECONDS = 2
-    received = [*queue.receive(), *queue.receive()]
+    received = [*receive(queue), *receive(queue)]
     began = time.monotonic()
     assert queue.hold(received, 60) == []
     wait_until(lambda: time.monotonic() > began + 2.5)
-    assert queue.receive() == []
+    assert receive(queue) == []
     assert queue.hold(received, 0) == []
-    assert len(queue.receive()) == 10
+    assert len(receive(queue)) == 10
 
 
 def test_a_batch_that_is_held_fails_for_each_separately(queues: Sqs, stage: Stage) -> None:
     queue = Queue(stage)
     queue.send("x")
-    (good,) = queue.receive()
+    (good,) = receive(queue)
     spoiled = replace(good, receipt="no receipt")
     assert queue.hold([spoiled, good, spoiled], 0) == [spoiled, spoiled]
-    assert [message.id for message in queue.receive()] == [good.id]
+    assert [message.id for message in receive(queue)] == [good.id]
 
 
 def test_nothing_to_delete_or_give_back_asks_nobody(queues: Sqs, stage: Stage) -> None:
@@ -118,7 +119,7 @@ def test_nothing_to_delete_or_give_back_asks_nobody(queues: Sqs, stage: Stage) -
 def test_a_batch_of_deletes_fails_for_each_separately(queues: Sqs, stage: Stage) -> None:
     queue = Queue(stage)
     queue.send("x")
-    (good,) = queue.receive()
+    (good,) = receive(queue)
     spoiled = replace(good, receipt="no receipt")
     assert queue.delete([spoiled, good, spoiled]) == [spoiled, spoiled]
     assert queues.held(stage.queue_name) == 0
@@ -128,7 +129,7 @@ def test_a_batch_of_deletes_fails_for_each_separately(queues: Sqs, stage: Stage)
 def test_a_dead_letter_has_its_body_its_attributes_and_the_reason(queues: Sqs, stage: Stage) -> None:
     queues.put(stage.queue_name, "not json", MessageAttributes={"trace": text("abc")})
     queue = Queue(stage)
-    assert queue.dead_letter(queue.receive()[0], REFUSAL)
+    assert queue.dead_letter(receive(queue)[0], REFUSAL)
     (dead,) = queues.take(stage.dlq_name)
     assert dead["Body"] == "not json"
     assert {name: value["StringValue"] for name, value in dead["MessageAttributes"].items()} == {
@@ -141,7 +142,7 @@ def test_a_binary_attribute_survives(queues: Sqs, stage: Stage) -> None:
     raw = {"DataType": "Binary.png", "BinaryValue": b"\x00\xff"}
     queues.put(stage.queue_name, "x", MessageAttributes={"raw": raw})
     queue = Queue(stage)
-    queue.dead_letter(queue.receive()[0], REFUSAL)
+    queue.dead_letter(receive(queue)[0], REFUSAL)
     (dead,) = queues.take(stage.dlq_name)
     assert dead["MessageAttributes"]["raw"]["BinaryValue"] == b"\x00\xff"
 
@@ -165,7 +166,7 @@ def test_ten_attributes_leave_a_place_for_the_reason(queues: Sqs, stage: Stage) 
     ten = {f"name-{number}": text(str(number)) for number in range(MAX_ATTRIBUTES)}
     queues.put(stage.queue_name, "x", MessageAttributes=ten)
     queue = Queue(stage)
-    queue.dead_letter(queue.receive()[0], REFUSAL)
+    queue.dead_letter(receive(queue)[0], REFUSAL)
     (dead,) = queues.take(stage.dlq_name)
     assert set(dead["MessageAttributes"]) == {*list(ten)[:-1], ERROR_ATTRIBUTE}
     assert dead["MessageAttributes"][ERROR_ATTRIBUTE]["StringValue"].endswith("Dropped attributes: name-9.")
@@ -212,7 +213,7 @@ def test_a_fifo_queue_takes_our_messages_in_order_of_their_room(sqs: Sqs, fifo: 
     queue = Queue(fifo)
     for room, key in (("Größe 1", "a"), ("Größe 1", "b"), ("acme", "a")):
         queue.send(envelope.encode(1, room, "x", id=key))
-    received = queue.receive()
+    received = receive(queue)
     rooms = {message.body: message.group for message in received}
     assert len(received) == 3  # the same key in two rooms is two messages
     assert set(rooms.values()) == {hashlib.sha256(room.encode()).hexdigest() for room in ("Größe 1", "acme")}
@@ -233,7 +234,7 @@ def test_messages_without_a_key_are_never_the_same(sqs: Sqs, fifo: Stage) -> Non
 def test_a_fifo_dead_letter_keeps_its_group(sqs: Sqs, fifo: Stage) -> None:
     queue = Queue(fifo)
     sqs.put(fifo.queue_name, "not json", MessageGroupId="orders", MessageDeduplicationId="1")
-    (message,) = queue.receive()
+    (message,) = receive(queue)
     assert message.group == "orders"
     for _ in range(2):  # burying it again after a lost answer makes no second one
         assert queue.dead_letter(message, REFUSAL)
@@ -264,7 +265,7 @@ def test_provisioning_leaves_messages_where_they_are(queues: Sqs, stage: Stage) 
 
 # ── What does not answer, or refuses ─────────────────────────────────────────────────────────────────────────────────
 ASK: dict[str, Any] = {
-    "receive": lambda stage: Queue(stage).receive(),
+    "receive": lambda stage: receive(Queue(stage)),
     "delete": lambda stage: Queue(stage).delete([Received("id", "receipt", "body")]),
     "hold": lambda stage: Queue(stage).hold([Received("id", "receipt", "body")], 60),
     "release": lambda stage: Queue(stage).hold([Received("id", "receipt", "body")], 0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from notifications.intake.heartbeat import Tally
 from notifications.intake.received import ERROR_ATTRIBUTE, Received
 from notifications.intake.relay import Relay
 from notifications.stream import keys
+from tests.asking import in_thread
 from tests.intake.conftest import Scene
 from tests.waiting import eventually
 
@@ -42,11 +42,14 @@ async def test_a_relay_gives_way_to_who_has_just_been_told_before_it_deletes(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    real = scene.queue.delete
+    real = scene.queue.delete_here
     monkeypatch.setattr(module, "_give_way", lambda: done.append("gives way"))
-    monkeypatch.setattr(
-        scene.queue, "delete", lambda messages: (done.append(f"deletes {len(messages)}"), real(messages))[1]
-    )
+
+    async def delete(messages: Any, in_thread: Any) -> Any:
+        done.append(f"deletes {len(messages)}")
+        return await real(messages, in_thread)
+
+    monkeypatch.setattr(scene.queue, "delete_here", delete)
     scene.sqs.send(scene.stage, "acme", "hello")
     assert await scene.relay.turn() == 1
     assert done == ["gives way", "deletes 1"]
@@ -92,14 +95,13 @@ async def test_a_message_is_deleted_only_when_it_is_in_the_history(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Any]] = []
-    real = scene.queue.delete
-    loop = asyncio.get_running_loop()
+    real = scene.queue.delete_here
 
-    def delete(messages: Any) -> Any:
-        seen.append(asyncio.run_coroutine_threadsafe(scene.data(), loop).result(10))
-        return real(messages)
+    async def delete(messages: Any, in_thread: Any) -> Any:
+        seen.append(await scene.data())
+        return await real(messages, in_thread)
 
-    monkeypatch.setattr(scene.queue, "delete", delete)
+    monkeypatch.setattr(scene.queue, "delete_here", delete)
     scene.sqs.send(scene.stage, "acme", "hello")
     await scene.relay.turn()
     assert seen == [["hello"]]
@@ -168,18 +170,18 @@ async def test_a_dead_letter_queue_that_refuses_leaves_the_message_where_it_is(
 
 async def test_a_delete_that_fails_is_tried_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = ["all fail", "unavailable", "done"]
-    real = scene.queue.delete
+    real = scene.queue.delete_here
 
-    def delete(messages: Any) -> Any:
+    async def delete(messages: Any, in_thread: Any) -> Any:
         match answers.pop(0):
             case "all fail":
                 return list(messages)
             case "unavailable":
                 raise QueueUnavailable("no")
             case _:
-                return real(messages)
+                return await real(messages, in_thread)
 
-    monkeypatch.setattr(scene.queue, "delete", delete)
+    monkeypatch.setattr(scene.queue, "delete_here", delete)
     scene.sqs.send(scene.stage, "acme", "hello")
     await scene.relay.turn()
     assert answers == []
@@ -192,7 +194,7 @@ async def test_what_could_never_be_deleted_comes_again_and_is_recognised(
     scene.sqs.send(scene.stage, "acme", "hello")
     handed: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(scene.queue, "delete", lambda messages: handed.append(messages) or list(messages))
+        patch.setattr(scene.queue, "delete_here", in_thread(lambda messages: handed.append(messages) or list(messages)))
         await scene.relay.turn()
     assert len(handed) == module.DELETE_ATTEMPTS
     scene.queue.hold(handed[0], 0)
@@ -271,7 +273,7 @@ class Once:
     def __init__(self, scene: Scene) -> None:
         self.body = json.dumps({"user_id": 1, "room_id": "acme", "data": "hello"})
 
-    def __call__(self) -> list[Any]:
+    async def __call__(self, in_thread: Any) -> list[Any]:
         return [queue_module.Received("sqs-1", "receipt", self.body)]
 
 
@@ -351,7 +353,7 @@ async def test_stopping_ends_every_poller_and_loses_nothing(scene: Scene) -> Non
 
 async def test_a_stopped_relay_receives_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[None] = []
-    monkeypatch.setattr(scene.queue, "receive", lambda: received.append(None) or [])
+    monkeypatch.setattr(scene.queue, "receive", in_thread(lambda: received.append(None) or []))
     scene.relay.stop()
     await asyncio.wait_for(scene.relay.run(), 5)
     assert received == []
@@ -375,18 +377,16 @@ async def test_a_deep_queue_has_more_pollers_than_one_that_is_empty(
     scene = make_scene(pollers=6)
     for number in range(60):
         scene.sqs.send(scene.stage, "acme", number)
-    asking, most, lock, real = 0, 0, threading.Lock(), scene.queue.receive
+    asking, most, real = 0, 0, scene.queue.receive
 
-    def receive() -> list[Received]:
+    async def receive(in_thread: Any) -> list[Received]:
         nonlocal asking, most
-        with lock:
-            asking += 1
-            most = max(most, asking)
+        asking += 1
+        most = max(most, asking)
         try:
-            return real()
+            return await real(in_thread)
         finally:
-            with lock:
-                asking -= 1
+            asking -= 1
 
     monkeypatch.setattr(scene.queue, "receive", receive)
     async with scene.running():

@@ -19,6 +19,7 @@ from hermes_site.engines import Valkey
 from notifications.conf import Stage
 from notifications.intake.queue import Queue
 from notifications.stream import keys
+from tests.asking import receive
 from tests.intake.conftest import Sqs
 from tests.waiting import wait_until
 
@@ -114,7 +115,7 @@ def test_what_cannot_be_finished_is_given_back_within_the_grace_period(
     assert exit_code(relay, GRACE + 3) == 0, relay.log_tail()
     assert time.monotonic() - began < GRACE + 3
     assert "Traceback" not in relay.log_text()
-    (message,) = Queue(stage).receive()  # at once: nobody waits for its visibility to end
+    (message,) = receive(Queue(stage))  # at once: nobody waits for its visibility to end
     assert json.loads(message.body)["data"] == "hello"
 
 

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from notifications.exceptions import QueueUnavailable
 from notifications.intake import relay as module
 from notifications.intake.received import Received
+from tests.asking import in_thread
 from tests.intake.conftest import Scene
 from tests.waiting import eventually
 
@@ -75,7 +76,7 @@ async def test_what_cannot_be_made_a_dead_letter_counts_as_refused(
 
 async def test_a_deletion_that_fails_is_a_retry(scene: Scene, rise: Rise, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.sqs.send(scene.stage, "acme", "hello")
-    monkeypatch.setattr(scene.queue, "delete", list)
+    monkeypatch.setattr(scene.queue, "delete_here", in_thread(list))
     await scene.relay.turn()
     assert rise("retries_total", "delete") == module.DELETE_ATTEMPTS
 
@@ -112,7 +113,7 @@ async def test_an_sqs_that_does_not_answer_is_a_retry(
     def refuse() -> Any:
         raise QueueUnavailable("no")
 
-    monkeypatch.setattr(scene.queue, "receive", refuse)
+    monkeypatch.setattr(scene.queue, "receive", in_thread(refuse))
     async with scene.running():
         await eventually(lambda: rise("retries_total", "receive") > 0)
     assert rise("batches_total") == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import boto3
 import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError, SSLError
 
 from notifications import wire as module
@@ -26,8 +29,10 @@ from notifications.intake.queue import Queue
 from notifications.intake.received import Received
 from notifications.intake.sqs import with_bytes
 from notifications.wire import UnreadableAnswer, Wire, connect
+from tests.asking import receive
 from tests.conftest import Aws
 from tests.intake.conftest import Sqs
+from tests.waiting import eventually
 
 Make = Callable[..., Wire]
 
@@ -119,11 +124,32 @@ def _whole(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
+def in_a_thread(wire: Wire, operation: str, **arguments: Any) -> dict[str, Any]:
+    """Call as a thread does."""
+    return wire.call(operation, **arguments)
+
+
+def on_a_loop(wire: Wire, operation: str, **arguments: Any) -> dict[str, Any]:
+    """Call as a task does, on an event loop of its own."""
+    return asyncio.run(wire.call_here(operation, asyncio.to_thread, **arguments))
+
+
+@pytest.fixture(params=[in_a_thread, on_a_loop], ids=["in_a_thread", "on_a_loop"])
+def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """How `ask` calls in this test: all that is said of a wire holds for both of its ways."""
+    monkeypatch.setattr(sys.modules[__name__], "_call", request.param)
+    return request.param
+
+
+_call: Callable[..., dict[str, Any]] = in_a_thread
+
+
 def ask(wire: Wire, stage: Stage) -> str:
     """Ask for the queue's URL; return the name in it, because its address is the one we asked."""
-    return str(wire.call("GetQueueUrl", QueueName=stage.queue_name)["QueueUrl"]).rpartition("/")[2]
+    return str(_call(wire, "GetQueueUrl", QueueName=stage.queue_name)["QueueUrl"]).rpartition("/")[2]
 
 
+@pytest.mark.usefixtures("call")
 def test_one_connection_is_kept_for_many_calls(make: Make, queues: Sqs, stage: Stage) -> None:
     with closing(Front(queues.engine.port)) as front:
         wire = make(f"http://127.0.0.1:{front.port}")
@@ -132,6 +158,7 @@ def test_one_connection_is_kept_for_many_calls(make: Make, queues: Sqs, stage: S
         del wire
 
 
+@pytest.mark.usefixtures("call")
 def test_a_connection_that_sqs_has_closed_meanwhile_is_made_anew(make: Make, queues: Sqs, stage: Stage) -> None:
     with closing(Front(queues.engine.port, ends=True)) as front:
         wire = make(f"http://127.0.0.1:{front.port}")
@@ -139,16 +166,17 @@ def test_a_connection_that_sqs_has_closed_meanwhile_is_made_anew(make: Make, que
         assert front.connections == 3
 
 
-def test_a_refusal_is_called_what_boto3_calls_it(make: Make, queues: Sqs) -> None:
+def test_a_refusal_is_called_what_boto3_calls_it(make: Make, queues: Sqs, call: Any) -> None:
     arguments = {"QueueUrl": f"{queues.engine.url}/000000000000/nobody", "MaxNumberOfMessages": 1}
     with pytest.raises(ClientError) as theirs:
         queues.client.receive_message(**arguments)
     with pytest.raises(ClientError) as ours:
-        make().call("ReceiveMessage", **arguments)
+        call(make(), "ReceiveMessage", **arguments)
     assert ours.value.response["Error"] == theirs.value.response["Error"]
     assert type(ours.value).__name__ == type(theirs.value).__name__ == "QueueDoesNotExist"
 
 
+@pytest.mark.usefixtures("call")
 def test_a_failure_of_the_service_is_asked_again_once(make: Make, queues: Sqs, stage: Stage) -> None:
     with closing(Front(queues.engine.port, failures=1)) as front:
         assert ask(make(f"http://127.0.0.1:{front.port}"), stage) == stage.queue_name
@@ -173,6 +201,7 @@ def test_dynamodb_is_asked_in_its_own_words_and_says_what_boto3_says(aws: Aws, s
         ours.call("BatchGetItem", RequestItems={"nothing": keys[stage.tokens_table]})
 
 
+@pytest.mark.usefixtures("call")
 def test_who_does_not_listen_and_who_does_not_answer_are_told_apart(make: Make, nowhere: str, stage: Stage) -> None:
     with pytest.raises(EndpointConnectionError):
         ask(make(nowhere), stage)
@@ -180,6 +209,7 @@ def test_who_does_not_listen_and_who_does_not_answer_are_told_apart(make: Make, 
         ask(make(f"http://127.0.0.1:{silent.getsockname()[1]}", answer_seconds=0.2), stage)
 
 
+@pytest.mark.usefixtures("call")
 def test_without_credentials_nothing_is_sent(
     make: Make, queues: Sqs, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -194,6 +224,7 @@ def test_without_credentials_nothing_is_sent(
         assert front.connections == 0
 
 
+@pytest.mark.usefixtures("call")
 def test_who_speaks_for_sqs_over_tls_is_one_whom_aws_ca_bundle_trusts(
     make: Make, queues: Sqs, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +246,7 @@ def test_who_speaks_for_sqs_over_tls_is_one_whom_aws_ca_bundle_trusts(
         del wire
 
 
+@pytest.mark.usefixtures("call")
 def test_behind_a_proxy_boto3_asks(make: Make, queues: Sqs, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Front(queues.engine.port)) as front:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{front.port}")
@@ -227,7 +259,7 @@ def test_behind_a_proxy_boto3_asks(make: Make, queues: Sqs, stage: Stage, monkey
 def test_bytes_in_an_attribute_are_bytes(queues: Sqs, stage: Stage) -> None:
     attributes: Any = {"raw": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
     queues.put(stage.queue_name, "x", MessageAttributes=attributes)
-    (received,) = Queue(stage).receive()
+    (received,) = receive(Queue(stage))
     assert received.attributes["raw"]["BinaryValue"] == b"\x00\xff"
     (behind_a_proxy,) = with_bytes([{"MessageAttributes": {"raw": {"BinaryValue": b"\x00\xff"}}}])
     assert behind_a_proxy["MessageAttributes"]["raw"]["BinaryValue"] == b"\x00\xff", "boto3 has decoded them"
@@ -300,6 +332,7 @@ GOOD: dict[str, tuple[bytes, ...]] = {
 }
 
 
+@pytest.mark.usefixtures("call")
 @pytest.mark.parametrize("name", GOOD)
 def test_an_answer_is_read_whole_and_no_other_with_it(make: Make, stage: Stage, name: str) -> None:
     with closing(Teller([GOOD[name]], [(answer(YES),)], pause=0.002)) as teller:
@@ -321,12 +354,14 @@ BROKEN: dict[str, tuple[bytes, ...]] = {
 }
 
 
+@pytest.mark.usefixtures("call")
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_answer_that_breaks_off_is_none(make: Make, stage: Stage, name: str) -> None:
     with closing(Teller([BROKEN[name]])) as teller, pytest.raises(BotoCoreError, match="closed"):
         ask(make(teller.url), stage)
 
 
+@pytest.mark.usefixtures("call")
 @pytest.mark.parametrize("name", BROKEN)
 def test_on_a_kept_connection_it_is_asked_for_again_on_a_new_one(make: Make, stage: Stage, name: str) -> None:
     with closing(Teller([(answer(YES),), BROKEN[name]], [(answer(YES),)])) as teller:
@@ -335,6 +370,7 @@ def test_on_a_kept_connection_it_is_asked_for_again_on_a_new_one(make: Make, sta
         assert teller.requests == 3
 
 
+@pytest.mark.usefixtures("call")
 @pytest.mark.parametrize("last_word", [b"", answer(NO, "408 Request Timeout", "Connection: close\r\n")])
 def test_what_came_while_a_connection_was_idle_answers_nobody(make: Make, stage: Stage, last_word: bytes) -> None:
     with closing(Teller([(answer(YES), b"", b"", last_word)], [(answer(YES),)])) as teller:
@@ -345,6 +381,7 @@ def test_what_came_while_a_connection_was_idle_answers_nobody(make: Make, stage:
         assert teller.requests == 2, "and no request was lost on it"
 
 
+@pytest.mark.usefixtures("call")
 def test_an_answer_that_drips_has_its_deadline_too(make: Make, stage: Stage) -> None:
     drops = tuple(answer(YES)[at : at + 1] for at in range(len(answer(YES))))
     with closing(Teller([drops], pause=0.1)) as teller:
@@ -357,6 +394,7 @@ def test_an_answer_that_drips_has_its_deadline_too(make: Make, stage: Stage) -> 
 NOT_OURS = (b"<html>Please sign in</html>", b"<html>\xe9</html>", b'["a", "list"]', b"null", b"\xff\xfe")
 
 
+@pytest.mark.usefixtures("call")
 @pytest.mark.parametrize("body", NOT_OURS)
 @pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "502 Bad Gateway"])
 def test_what_is_not_aws_s_answer_is_an_error_of_aws_s_kind(make: Make, stage: Stage, body: bytes, status: str) -> None:
@@ -378,7 +416,7 @@ def test_a_queue_behind_a_proxy_that_wants_a_login_is_unavailable_and_takes_noth
 ) -> None:
     page = (answer(NOT_OURS[0]),)
     calls: dict[str, Callable[[Queue], Any]] = {
-        "receive": lambda queue: queue.receive(),
+        "receive": receive,
         "delete": lambda queue: queue.delete([Received("1", "r", "{}")]),
         "send": lambda queue: queue.send("{}"),
         "bury": lambda queue: queue.dead_letter(Received("1", "r", "{}"), MessageRefused("not_json", "")),
@@ -392,6 +430,70 @@ def test_a_queue_behind_a_proxy_that_wants_a_login_is_unavailable_and_takes_noth
                     queue._urls = {name: f"{teller.url}/0/{name}" for name in (stage.queue_name, stage.dlq_name)}
                 with pytest.raises(QueueUnavailable):
                     call(queue)
+
+
+def test_a_request_that_is_larger_than_the_kernel_takes_at_once_is_sent_whole(
+    make: Make, queues: Sqs, stage: Stage, call: Any
+) -> None:
+    with closing(Front(queues.engine.port)) as front:
+        wire = make(f"http://127.0.0.1:{front.port}", answer_seconds=20)
+        with pytest.raises(ClientError):
+            call(wire, "GetQueueUrl", QueueName="x" * 8 * 1024 * 1024)
+        assert ask(wire, stage) == stage.queue_name
+        del wire
+
+
+async def test_many_tasks_share_a_wire_and_each_gets_its_own_answer(make: Make, queues: Sqs, stage: Stage) -> None:
+    names = [f"{stage.queue_name}-{number}" for number in range(8)]
+    for name in names:
+        queues.client.create_queue(QueueName=name)
+    wire = make()
+
+    async def ask_often(name: str) -> set[str]:
+        answers = [await wire.call_here("GetQueueUrl", asyncio.to_thread, QueueName=name) for _ in range(25)]
+        return {answer["QueueUrl"].rpartition("/")[2] for answer in answers}
+
+    assert await asyncio.gather(*map(ask_often, names)) == [{name} for name in names]
+    assert len(wire._idle) <= len(names)
+
+
+async def test_who_is_cancelled_while_an_answer_is_to_come_leaves_it_to_nobody(
+    make: Make, queues: Sqs, stage: Stage
+) -> None:
+    wire, url = make(), queues.url(stage.queue_name)
+    poll = asyncio.create_task(wire.call_here("ReceiveMessage", asyncio.to_thread, QueueUrl=url, WaitTimeSeconds=20))
+    await asyncio.sleep(0.3)  # it is a long poll: whatever it does, it is not over
+    assert not poll.done()
+    poll.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+    assert not wire._idle
+    answer = await wire.call_here("GetQueueUrl", asyncio.to_thread, QueueName=stage.queue_name)
+    assert answer["QueueUrl"].endswith(stage.queue_name)
+
+
+async def test_an_event_loop_goes_on_while_a_roles_credentials_are_renewed(
+    make: Make, queues: Sqs, stage: Stage
+) -> None:
+    """A host's own service is asked for them, and may take as long as it likes."""
+    asked, answers = threading.Event(), threading.Event()
+
+    def renew() -> dict[str, str]:
+        asked.set()
+        assert answers.wait(20), "the loop stood still"
+        return {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": "2099-01-01T00:00:00Z"}
+
+    wire = make()
+    wire._credentials = DeferredRefreshableCredentials(renew, "a-role")
+    call = asyncio.create_task(wire.call_here("GetQueueUrl", asyncio.to_thread, QueueName=stage.queue_name))
+    await eventually(asked.is_set, what="they are renewed")
+    answers.set()
+    assert (await call)["QueueUrl"]
+
+    async def nobody(*_: Any) -> Any:
+        raise AssertionError("now they are there, and no thread is needed")
+
+    assert (await wire.call_here("GetQueueUrl", nobody, QueueName=stage.queue_name))["QueueUrl"]
 
 
 def test_many_threads_share_a_wire_and_each_gets_its_own_answer(make: Make, queues: Sqs, stage: Stage) -> None:
@@ -408,6 +510,7 @@ def test_many_threads_share_a_wire_and_each_gets_its_own_answer(make: Make, queu
     assert len(wire._idle) <= len(names)
 
 
+@pytest.mark.usefixtures("call")
 def test_credentials_that_come_late_are_found_by_both_clients(
     queues: Sqs, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
