@@ -100,6 +100,22 @@ def test_a_reload_is_a_rolling_restart() -> None:
     assert "ExecReload" not in manual.unit("hermes-relay"), "it knows no SIGHUP"
 
 
+@every_unit
+def test_a_service_that_fails_again_and_again_is_started_again_and_again(name: str) -> None:
+    unit = manual.unit(name)
+    assert unit["Restart"] == ["always"]
+    assert float(unit["RestartSec"][0]) >= 1, "and gives the host a rest in between"
+    assert unit["StartLimitIntervalSec"] == ["0"], (
+        "systemd would give it up for good after five failures in ten seconds"
+    )
+
+
+def test_a_worker_that_the_kernel_ends_for_lack_of_memory_takes_no_other_along() -> None:
+    """The first process replaces it, as tests/sockets/test_workers.py and tests/e2e/test_workers.py have it."""
+    assert option("hermes-web", "--workers") >= 2
+    assert manual.unit("hermes-web")["OOMPolicy"] == ["continue"]
+
+
 def test_bcrypt_may_give_way() -> None:
     """Were `nice` forbidden, the threads that compute bcrypt would not start, and nobody could join."""
     assert verdicts.BCRYPT_NICE > 0
