@@ -23,6 +23,9 @@ from notifications.admin_lists import label
 from notifications.admin_rooms import RoomAdmin
 from notifications.models import Connection, Membership, Room, Server
 
+# What says of a user what they may do here.
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
 admin.site.unregister((User, Group))
 admin.site.register(Room, RoomAdmin)
 admin.site.register(Connection, ConnectionAdmin)
@@ -124,7 +127,11 @@ class ServerAdmin(ShownOnly):
 
 @admin.register(User)
 class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[misc, type-arg]
-    """Django's users, with their rooms."""
+    """Django's users, with their rooms.
+
+    Whoever may edit users edits members. Staff are a superuser's: who gave themselves rights, or another of the staff a
+    new password, would have every permission there is.
+    """
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -134,7 +141,41 @@ class MemberAdmin(UserAdmin, TakesAuthority):  # type: ignore[misc, type-arg]
         """Show the rooms of a user that exists; a new one is only named first."""
         return (RoomsOfMember,) if obj else ()
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Let superusers alone say what somebody may do."""
+        fields = tuple(str(each) for each in super().get_readonly_fields(request, obj))
+        return fields if _is_superuser(request) else (*fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Tell whether the user may edit users, and this one; a new password is an edit."""
+        return super().has_change_permission(request, obj) and _is_within_reach(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Tell whether the user may delete users, and this one."""
+        return super().has_delete_permission(request, obj) and _is_within_reach(request, obj)
+
 
 @admin.register(Group)
 class PermissionGroupAdmin(GroupAdmin, Listed):  # type: ignore[misc]
-    """Django's groups."""
+    """Django's groups: what is in one is given to all who are in it, so it is a superuser's to say."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may make groups."""
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        """Tell whether the user may edit groups."""
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        """Tell whether the user may delete groups."""
+        return _is_superuser(request)
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_superuser
+
+
+def _is_within_reach(request: HttpRequest, user: User | None) -> bool:
+    """Tell whether a user is nobody from whom authority could be taken over."""
+    return _is_superuser(request) or user is None or not (user.is_staff or user.is_superuser)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils import timezone
@@ -28,7 +28,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # Django's rule: who may change may see. What Hermes writes nobody may change, but the rule is the same.
 VIEW = {model: {f"view_{model}", f"change_{model}"} for model in ("room", "membership", "connection", "server")}
 SHOWN = ("connection", "server")
+# Staff and groups are a superuser's; what the row of a user here is, any member, is whoever's who may edit users.
+VIEW |= {model: {f"view_{model}", f"change_{model}"} for model in ("user", "group")}
+SUPERUSERS = {f"auth_group_{page}" for page in ("add", "delete")}
 BOTH = {
+    # Django's rule: who may make users may edit them.
+    "auth_user_add": ("add_user", "change_user"),
     "notifications_room_send_to_room": ("view_room", "send_message"),
     "notifications_connection_disconnect_it": ("view_connection", "disconnect"),
     "notifications_connection_revoke_tokens_of_it": ("view_connection", "revoke"),
@@ -47,7 +52,14 @@ PAGES: dict[str, set[str]] = {
     **{f"admin_logentry_{page}": {"view_logentry"} for page in ("changelist", "change", "history")},
     **{f"admin_logentry_{page}": set() for page in ("add", "delete")},
     "notifications_room_history_of_room": VIEW["room"],
-    **{page: set() for page in BOTH},
+    **{
+        f"auth_{model}_{page}": VIEW[model]
+        for model in ("user", "group")
+        for page in ("changelist", "change", "history")
+    },
+    "auth_user_delete": {"delete_user"},
+    "auth_user_password_change": {"change_user"},
+    **{page: set() for page in (*BOTH, *SUPERUSERS)},
 }
 # Every action with its permission, and what it is seen to have done.
 ACTIONS = {
@@ -60,8 +72,9 @@ ACTIONS = {
     ("room", "send"): "send_message",
 }
 OURS = ("room", "membership", "connection", "server")
+DJANGOS = ("user", "group")
 SINGLE = sorted(
-    {f"{verb}_{model}" for verb in ("view", "add", "change", "delete") for model in OURS}
+    {f"{verb}_{model}" for verb in ("view", "add", "change", "delete") for model in (*OURS, *DJANGOS)}
     | {"disconnect", "revoke", "send_message", "view_logentry"}
 )
 
@@ -91,10 +104,12 @@ def rows(alice: Any) -> dict[str, str]:
 
 @pytest.fixture
 def all_rows(rows: dict[str, str]) -> dict[str, str]:
-    """Those, and a line of the log, which other tests begin without."""
+    """Those, a line of the log, which other tests begin without, a group, and a member of no room."""
     dana = User.objects.create_user("dana")
     LogEntry.objects.log_actions(dana.pk, [Room.objects.get()], 2, change_message="Sent a test message.")
-    return rows | {"logentry": str(LogEntry.objects.get().pk)}
+    group = Group.objects.create(name="operators")
+    member = User.objects.create_user("frank")
+    return rows | {"logentry": str(LogEntry.objects.get().pk), "group": str(group.pk), "user": str(member.pk)}
 
 
 @pytest.fixture
@@ -124,7 +139,7 @@ DETAIL = ("history_of_room", "send_to_room", "disconnect_it", "revoke_tokens_of_
 
 def path(page: str, rows: dict[str, str]) -> str:
     model = page.split("_")[1]
-    has_row = page.split("_", 2)[-1] in {"change", "history", "delete", *DETAIL}
+    has_row = page.split("_", 2)[-1] in {"change", "history", "delete", "password_change", *DETAIL}
     return reverse(f"admin:{page}", args=(rows[model],) if has_row else ())
 
 
@@ -132,12 +147,13 @@ def routes(patterns: list[Any]) -> Iterator[str]:
     for each in patterns:
         if isinstance(each, URLResolver):
             yield from routes(each.url_patterns)
-        elif isinstance(each, URLPattern) and each.name and each.name.startswith(("notifications_", "admin_")):
+        elif isinstance(each, URLPattern) and each.name and each.name.startswith(("notifications_", "admin_", "auth_")):
             yield each.name
 
 
 def test_the_matrix_has_every_page_and_every_action_of_ours() -> None:
-    ours = {name for name in routes(admin.site.urls[0]) if name.split("_")[1] in {*OURS, "live", "relays", "logentry"}}
+    kinds = {*OURS, *DJANGOS, "live", "relays", "logentry"}
+    ours = {name for name in routes(admin.site.urls[0]) if name.split("_")[1] in kinds}
     assert ours == set(PAGES)
     actions = {
         (model._meta.model_name, name)
@@ -179,7 +195,7 @@ def test_no_page_opens_to_a_stranger_to_a_member_or_to_staff_without_permissions
 def test_every_page_opens_to_a_superuser_but_those_that_nobody_may(all_rows: dict[str, str], aws: Any) -> None:
     client = staff(superuser=True)
     for page, allowed in PAGES.items():
-        expected = 200 if allowed or page in BOTH else 403
+        expected = 200 if allowed or page in BOTH or page in SUPERUSERS else 403
         assert client.get(path(page, all_rows)).status_code == expected, page
 
 
@@ -222,6 +238,36 @@ def test_an_action_is_done_for_who_may_see_and_do_it_and_for_nobody_else(
     act(staff(f"view_{model}", right), model, action, rows)
     act(staff(superuser=True), model, action, rows)
     assert done == [right, right]
+
+
+# Django's own action of every list, and what goes along.
+DELETIONS = {
+    "membership": {"delete_membership"},
+    "room": {"delete_room", "delete_membership"},
+    "user": {"delete_user", "delete_membership"},
+}
+
+
+@pytest.mark.parametrize("model", DELETIONS)
+def test_what_is_chosen_in_a_list_is_deleted_for_who_may_delete_all_of_it_and_for_nobody_else(
+    rows: dict[str, str], aws: Any, alice: Any, model: str
+) -> None:
+    app, needed = "auth" if model == "user" else "notifications", DELETIONS[model]
+    there = reverse(f"admin:{app}_{model}_changelist")
+    form = {"action": "delete_selected", "_selected_action": rows.get(model, str(alice.pk)), "post": "yes"}
+    enough = {f"view_{model}", *needed}
+    member = Client()
+    member.force_login(alice)
+    refused = [Client(), member, staff(), *(staff(*enough - {each}) for each in enough), staff(*set(SINGLE) - needed)]
+    for client in refused:
+        client.post(there, form)
+    assert (Membership.objects.count(), Room.objects.count()) == (1, 1)
+    assert User.objects.filter(pk=alice.pk).exists()
+    staff(*enough).post(there, form)
+    assert not Membership.objects.exists()
+    assert Room.objects.exists() == (model != "room")
+    assert User.objects.filter(pk=alice.pk).exists() == (model != "user")
+    assert {entry.content_type.model for entry in LogEntry.objects.all()} == {model}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("model", "action"), sorted(ACTIONS))
