@@ -229,14 +229,18 @@ class ConnectionAdmin(ShownOnly):
         """Return how many frames and bytes it was sent."""
         if connection.frames_sent is None:
             return _uncounted(connection)
-        frames, volume = admin_words.number(connection.frames_sent), admin_words.size(connection.bytes_sent or 0)
-        return f"{frames}\u00a0frames, {volume}"
+        return f"{admin_words.frames(connection.frames_sent)}, {admin_words.size(connection.bytes_sent or 0)}"
 
     @admin.display(description="Behind")
     def behind(self, connection: Connection) -> str:
-        """Return how much its reader has not taken yet."""
+        """Return how far its reader is behind its room: frames, by what one of its own has weighed, and bytes."""
         waiting = connection.bytes_waiting
-        return _uncounted(connection) if waiting is None else admin_words.size(waiting) if waiting else "no"
+        if not waiting:
+            return _uncounted(connection) if waiting is None else "no"
+        frames, volume = connection.frames_sent or 0, connection.bytes_sent or 0
+        # What is not taken was sent, too; half of a frame is a frame that has not come.
+        late = min(frames, -(-waiting * frames // volume)) if volume else 0
+        return f"≈\u00a0{admin_words.frames(late)}, {admin_words.size(waiting)}"
 
 
 def _member(connection: Connection) -> str:

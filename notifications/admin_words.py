@@ -46,6 +46,11 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
+def frames(count: int) -> str:
+    """Write a number of frames, on one line."""
+    return f"{number(count)}\u00a0frame{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Write a number of bytes as people say it."""
     amount = float(count)

@@ -691,6 +691,41 @@ def test_a_connections_page_says_all_of_it_in_words_to_the_second_and_leads_on(
         assert reverse(f"admin:{link[0]}_change", args=(link[1],)) in html
 
 
+@pytest.mark.parametrize(
+    ("counted", "sent", "behind"),
+    [
+        ((None, None, None), "not yet", "not yet"),
+        ((12, 4_800, 0), "12\u00a0frames, 4.7\u00a0KiB", "no"),
+        ((1_200, 480_000, 16_000), "1\u202f200\u00a0frames, 469\u00a0KiB", "≈\u00a040\u00a0frames, 15.6\u00a0KiB"),
+        ((12, 4_800, 3), "12\u00a0frames, 4.7\u00a0KiB", "≈\u00a01\u00a0frame, 3\u00a0B"),
+        ((12, 4_800, 4_900), "12\u00a0frames, 4.7\u00a0KiB", "≈\u00a012\u00a0frames, 4.8\u00a0KiB"),
+    ],
+    ids=["not counted yet", "where its room is", "behind", "by a part of a frame", "by all, pings and all"],
+)
+def test_a_connection_says_what_it_was_sent_and_how_far_it_is_behind_its_room(
+    staff: Callable[..., Client], counted: tuple[int | None, ...], sent: str, behind: str
+) -> None:
+    frames, volume, waiting = counted
+    Connection.objects.create(
+        connection_id="c-1",
+        stage="development",
+        room_id="acme",
+        user_id="1",
+        server_id="s-1",
+        frames_sent=frames,
+        bytes_sent=volume,
+        bytes_waiting=waiting,
+    )
+    client = staff("view_connection")
+    (row,) = re.findall(
+        r"<tr[ >].*?</tr>", client.get(reverse(CONNECTIONS)).content.decode().partition("<tbody")[2], re.S
+    )
+    page = client.get(reverse("admin:notifications_connection_change", args=("c-1",))).content.decode()
+    for words in (sent, behind):
+        assert words in strip_tags(row)
+        assert words in strip_tags(page)
+
+
 def test_a_connection_of_strangers_to_sql_has_a_page_too(staff: Callable[..., Client], alice: Any) -> None:
     """Another issuer's user has a number of its own: it is not Django's user of that number."""
     key = "<b>of-another</b>"

@@ -173,16 +173,21 @@ for minute in range(70):
         closed = opened + timedelta(minutes=random.expovariate(0.9))
         if closed > now - timedelta(seconds=20):
             continue
-        frames = random.randrange(4, 90)
+        frames, weight = random.randrange(4, 90), random.randrange(180, 420)
+        code = random.choice([1001, 1001, 1001, 1000, 1006, 4112, 4401, 4108, 4110])
+        # Who did not keep up has not taken most of it, and of those who broke off some had not.
+        late = frames * weight * 3 // 4 if code == 4108 else random.randrange(3) * weight if code == 1006 else 0
         rows.append(Connection(
             connection_id=uuid.uuid4().hex, stage="development",
             room_id=random.choice(["acme", "acme", "globex", "initech", "umbrella"]),
             user_id=str(random.randrange(1, 60)), server_id="web-1", opened_at=opened,
             closed_at=closed,
-            close_code=random.choice([1001, 1001, 1001, 1000, 1006, 4112, 4401, 4108, 4110]),
-            frames_sent=frames, bytes_sent=frames * random.randrange(180, 420),
-            bytes_waiting=0 if random.random() < 0.9 else random.randrange(900, 90_000)))
+            close_code=code, frames_sent=frames, bytes_sent=frames * weight, bytes_waiting=late))
 Connection.objects.bulk_create(rows)
+# What a server writes after a minute.
+for frames, each in enumerate(Connection.objects.filter(closed_at=None).order_by("opened_at"), 22):
+    each.frames_sent, each.bytes_sent, each.bytes_waiting = frames, frames * 231, 0
+    each.save()
 """
 
 
