@@ -52,12 +52,17 @@ def keys() -> Iterator[Finding]:
 
 
 def database() -> Iterator[Finding]:
-    """Find whether the database answers."""
+    """Find whether the database answers, and takes writes: after a failover its old address may lead to a standby."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        version = ".".join(map(str, connection.get_database_version()))
-        yield ok(f"{connection.display_name} {version}")
+            cursor.execute("SHOW transaction_read_only" if connection.vendor == "postgresql" else "SELECT 'off'")
+            is_read_only = cursor.fetchone() == ("on",)
+        name = f"{connection.display_name} {'.'.join(map(str, connection.get_database_version()))}"
+        if is_read_only:
+            cure = "Have DATABASE_URL lead to the primary, and turn default_transaction_read_only off where it is on."
+            yield fail(f"{name} is read-only: nobody can sign in, and nobody is entered as connected", cure)
+        else:
+            yield ok(name)
     except django.db.Error as error:
         yield _away(error)
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -53,6 +54,17 @@ LOSE_ONE = """
 from notifications.models import Membership
 last = Membership.objects.order_by("pk").last()
 Membership.objects.filter(pk=last.pk)._raw_delete("default")
+"""
+LOOK = """
+from notifications import doctor
+(check,) = [each for each in doctor.checks() if each.name == "database"]
+(line,) = doctor.examine([check])
+try:
+    doctor.insist(check)
+    ready = "ready"
+except doctor.Unwell as reason:
+    ready = f"not ready: {reason}"
+print(line.finding.status, line.finding.found, line.finding.cure, ready, sep="; ")
 """
 TELL = """
 import json
@@ -253,3 +265,17 @@ def test_what_was_backed_up_is_there_again_and_what_came_later_is_gone(there: Ho
     assert there.told() == before
     count = 'from notifications.models import Room; print(Room.objects.filter(code="later").count())'
     assert there.shell(count) == "0\n"
+
+
+def test_a_database_that_takes_no_writes_as_a_standby_is_told_with_its_cure_and_is_not_ready(there: Host) -> None:
+    make_server(there)
+    move(there)
+    assert re.fullmatch(r"ok; PostgreSQL [\d.]+; ; ready\n", there.shell(LOOK))
+    there.type(
+        'echo "ALTER DATABASE hermes SET default_transaction_read_only = on" | runuser -u postgres -- psql --quiet '
+        "--set ON_ERROR_STOP=1"
+    )
+    status, found, cure, ready = there.shell(LOOK).strip().split("; ", 3)
+    assert (status, ready) == ("fail", f"not ready: {found}")
+    assert "is read-only: nobody can sign in" in found
+    assert cure.startswith("Have DATABASE_URL lead to the primary")
