@@ -210,6 +210,17 @@ async def test_a_queue_that_does_not_answer_is_told(broken: Broken, alice: Clien
     broken.fires(before, [tried, still], "HermesRelaySilent", "HermesNotReady")
 
 
+async def test_a_relay_that_dies_again_and_again_is_told(broken: Broken, alice: Client) -> None:
+    """Between two deaths it answers, for less than two minutes it does not: nothing else tells."""
+    before = await broken.well()
+    during = []
+    for _ in range(4):
+        await asyncio.to_thread(broken.hermes.kill_relay)
+        await asyncio.to_thread(broken.hermes.start_relay)
+        during.append(await broken.scrape_once(lambda now: now.sum("up") == len(broken.targets)))
+    broken.fires(before, during, "HermesRelayRestarts", minutes=10)
+
+
 # ── Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 async def test_a_redis_that_passes_no_hint_on_is_told_and_so_are_entries_that_were_trimmed_meanwhile(
     broken: Broken, alice: Client
