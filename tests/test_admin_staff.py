@@ -52,6 +52,14 @@ def test_whoever_may_edit_users_edits_members_and_gives_nobody_rights(dana: Call
     assert not alice.user_permissions.exists()
 
 
+def test_whoever_may_make_users_makes_members(dana: Callable[..., Client]) -> None:
+    rights = {"is_staff": "on", "is_superuser": "on"}
+    answer = dana(*EDITS_USERS).post(page("user_add"), {"username": "charlie", **NEW_PASSWORD, **rights})
+    assert answer.status_code == 302
+    charlie = User.objects.get(username="charlie")
+    assert (charlie.is_staff, charlie.is_superuser) == (False, False)
+
+
 def test_nobody_of_the_staff_makes_themselves_a_superuser(dana: Callable[..., Client]) -> None:
     client = dana(*EDITS_USERS)
     me = User.objects.get(username="dana")
