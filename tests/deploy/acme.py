@@ -110,7 +110,8 @@ class Authority:
 
     def _newOrder(self, asked: dict[str, Any]) -> tuple[int, Any]:  # noqa: N802
         (identifier,) = asked["identifiers"]
-        self.name = identifier["value"]
+        # Each order is proved anew.
+        self.name, self.token, self.status = identifier["value"], secrets.token_urlsafe(16), "pending"
         return 201, self._order({})[1]
 
     def _order(self, _: dict[str, Any]) -> tuple[int, Any]:

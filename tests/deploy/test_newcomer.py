@@ -1,6 +1,6 @@
 """docs/operations.md: every command of Install typed in its order into a clean root, until a member hears through TLS.
 
-Then what keeps it running: it is asked, restarted, upgraded, backed up and restored.
+Then what keeps it running: it is asked, restarted, upgraded, its keys are rotated, it is backed up and restored.
 
 In `make test` the root is this machine's own under an overlay: what the page gets from Debian and from a package index
 is here already, and there are stand-ins for what fetches it. `make operations` bootstraps a bare Debian, and nothing
@@ -33,13 +33,14 @@ PROGRAMS = ("unshare", "nsenter", "git", "nginx", "openssl", "curl", "adduser", 
 PROGRAMS += ("sqlite3", "tar")
 FULL_PROGRAMS = ("debootstrap", "unshare", "nsenter", "git", "openssl")
 FULL = os.environ.get("OPERATIONS") == "debian"
-# What is typed in the days after it: asked, restarted, upgraded, backed up and restored. Left out is what there is none
-# of here: systemd's journal, and on an overlay of this machine a Redis whose configuration is a file.
-WANTING = ("journalctl",) if FULL else ("journalctl", "redis-cli")
+# What is typed in the days after it: asked, restarted, upgraded, its keys rotated, backed up and restored. Left out is
+# what there is none of here: systemd's journal, an hour, and on an overlay of this machine a Redis that has its
+# configuration in a file.
+WANTING = ("journalctl", "sleep 3600") if FULL else ("journalctl", "sleep 3600", "redis-cli")
 AFTERWARDS = [
     step
     for step in manual.steps()
-    if step.section in ("Health", "Restart", "Upgrade", "Back up and restore")
+    if step.section in ("Health", "Restart", "Upgrade", "Rotate keys", "Back up and restore")
     and not any(words in step.command for words in WANTING)
 ]
 SECONDS = 1200 if FULL else 240  # of the first a mirror takes what it likes
@@ -127,6 +128,13 @@ def test_a_newcomer_comes_from_a_bare_host_to_a_toast_through_tls_in_under_thirt
     assert {path: Path(path).exists() for path in TOUCHED} == before, "nothing of it is on the machine itself"
 
 
+def kept_secrets(newcomer: Newcomer) -> dict[str, tuple[int, str]]:
+    """Return every file with a secret in it: its mode, and what it holds."""
+    etc = newcomer.root.path("/etc/hermes")
+    files = [path for path in (*etc.glob("*.env*"), *etc.glob("secrets/*")) if path.name != "hermes.env"]
+    return {path.name: (path.stat().st_mode, path.read_text(encoding="utf-8")) for path in files}
+
+
 def the_days_after(newcomer: Newcomer, toast: manual.Step) -> None:
     """Type what keeps a service running; in the end it is as it was, and a toast still comes."""
     ready = INSTALL[-2]
@@ -135,12 +143,18 @@ def the_days_after(newcomer: Newcomer, toast: manual.Step) -> None:
     )
     assert newcomer.root.run(release).returncode == 0
     settings = newcomer.root.path("/etc/hermes/hermes.env")
+    before = kept_secrets(newcomer)
     for step in AFTERWARDS:
         newcomer.type(step)
         if "tar -C /etc -czf" in step.command:
             settings.unlink()  # what restoring brings back
     assert newcomer.root.path("/opt/hermes/RELEASE").exists()
     assert settings.exists()
+    after = kept_secrets(newcomer)
+    assert before.keys() == after.keys(), "nothing lies about that was put aside"
+    rotated = {"web.env", "relay.env", "jwt-secret", "django-secret-key", "metrics-token"}
+    assert {name for name, kept in after.items() if kept != before[name]} == rotated
+    assert all(mode & 0o007 == 0 for mode, _ in after.values()), "for nobody else's eyes"
     if FULL:
         kept = newcomer.root.path("/etc/redis/redis.conf").read_text(encoding="utf-8")
         assert re.findall(r"^appendonly (\w+)$", kept, flags=re.MULTILINE) == ["yes"]

@@ -28,7 +28,7 @@ def test_a_secret_that_has_leaked_is_replaced_and_none_is_accepted_beside_it(
     secrets = tmp_path / "etc/hermes/secrets"
     for name in ("jwt-secret", "jwt-secret-2"):
         (secrets / name).write_text("leaked\n", encoding="utf-8")
-    command, _, restart = manual.command("Rotate keys", "systemctl restart hermes-web").rpartition(" && ")
+    command, _, restart = manual.command("Rotate keys", "/jwt-secret && : >").rpartition(" && ")
     assert restart == "systemctl restart hermes-web"
     host(command)
     assert len((secrets / "jwt-secret").read_text(encoding="utf-8").strip()) == 128
