@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -11,14 +12,18 @@ import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from tests.deploy.acme import URL, Authority
+from tests.deploy.alerts import ALERTS
 from tests.deploy.clean_root import CleanRoot, carry
-from tests.deploy.newcomer import Newcomer
+from tests.deploy.newcomer import APT, Newcomer
+from tests.waiting import wait_until
 
 SUITE = "bookworm"
 PROXY_PORT = 3128
 BOOTSTRAP_SECONDS = 900.0
+WATCH_SECONDS = 60.0  # Prometheus asks once in 15
 
 
 class Debian:
@@ -70,12 +75,41 @@ class Debian:
                 file.write(answers)
             self._ends.append(Authority(root, newcomer.directory / "authority"))
 
-        newcomer.after["apt-get install"] = installed
+        def watched() -> None:
+            started = root.run("systemctl start prometheus")
+            assert started.returncode == 0, started.stdout
+
+        newcomer.after[f"{APT} adduser"] = installed
+        newcomer.after[f"{APT} prometheus"] = watched
+        newcomer.after["promtool check config"] = lambda: sees_both_and_has_nothing_to_say(root)
 
     def close(self) -> None:
         """End what was begun."""
         for end in self._ends:
             end.close()
+
+
+def sees_both_and_has_nothing_to_say(root: CleanRoot) -> None:
+    """Wait until the host's own Prometheus has asked server and relay, and judged every alert."""
+
+    def asked(path: str) -> Any:
+        done = root.run(f"curl --fail --silent --show-error http://127.0.0.1:9090/api/v1/{path}")
+        return json.loads(done.stdout)["data"] if done.returncode == 0 else {}
+
+    def both_answer() -> bool:
+        targets = asked("targets").get("activeTargets", ())
+        return {(each["labels"]["job"], each["health"]) for each in targets} == {
+            ("hermes", "up"),
+            ("hermes-relay", "up"),
+        }
+
+    def all_are_judged() -> list[str]:
+        rules = [rule for group in asked("rules").get("groups", ()) for rule in group["rules"]]
+        return [rule["state"] for rule in rules if rule["health"] == "ok"] if len(rules) == len(ALERTS) else []
+
+    wait_until(both_answer, WATCH_SECONDS, "server and relay answer the host's Prometheus")
+    wait_until(lambda: len(all_are_judged()) == len(ALERTS), WATCH_SECONDS, "every alert is judged")
+    assert set(all_are_judged()) == {"inactive"}, asked("alerts")
 
 
 class Proxy:

@@ -21,6 +21,7 @@ from tests.documents import ROOT
 
 HOST = "notify.example.net"
 STAND_INS = Path(__file__).parent / "stand_ins"
+APT = "apt-get install -y --no-install-recommends"
 STEP_SECONDS = 600.0  # a slow mirror's packages; a step of ours takes seconds
 
 

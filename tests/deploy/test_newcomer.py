@@ -23,7 +23,7 @@ from tests.deploy import clean_root, manual
 from tests.deploy.cloud import Cloud
 from tests.deploy.conftest import leave_out, need
 from tests.deploy.debian import Debian
-from tests.deploy.newcomer import HOST, STAND_INS, Newcomer, heard_by
+from tests.deploy.newcomer import APT, HOST, STAND_INS, Newcomer, heard_by
 from tests.documents import ROOT
 
 FEWER_THAN = 30
@@ -35,13 +35,11 @@ FULL_PROGRAMS = ("debootstrap", "unshare", "nsenter", "git", "openssl")
 FULL = os.environ.get("OPERATIONS") == "debian"
 # What is typed in the days after it: asked, restarted, upgraded, its keys rotated, backed up and restored. Left out is
 # what there is none of here: systemd's journal, an hour, and on an overlay of this machine a Redis that has its
-# configuration in a file.
+# configuration in a file, and Debian's package of Prometheus.
+SECTIONS = ("Health", *(("Watch",) if FULL else ()), "Restart", "Upgrade", "Rotate keys", "Back up and restore")
 WANTING = ("journalctl", "sleep 3600") if FULL else ("journalctl", "sleep 3600", "redis-cli")
 AFTERWARDS = [
-    step
-    for step in manual.steps()
-    if step.section in ("Health", "Restart", "Upgrade", "Rotate keys", "Back up and restore")
-    and not any(words in step.command for words in WANTING)
+    step for step in manual.steps() if step.section in SECTIONS and not any(words in step.command for words in WANTING)
 ]
 SECONDS = 1200 if FULL else 240  # of the first a mirror takes what it likes
 # Where the interpreter and its packages are, unless the root is to have its own.
@@ -74,7 +72,7 @@ def of_this_machine(newcomer: Newcomer) -> None:
         (site / "packages_of_the_tests.pth").write_text(f"{packages}\n", encoding="utf-8")
 
     newcomer.after["python3 -m venv"] = link_packages
-    newcomer.after["apt-get install"] = newcomer.trust_the_authority
+    newcomer.after[f"{APT} adduser"] = newcomer.trust_the_authority
 
 
 @pytest.fixture
