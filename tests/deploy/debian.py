@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.certificates import make_certificate
 from tests.deploy.acme import URL, Authority
 from tests.deploy.alerts import ALERTS
 from tests.deploy.clean_root import CleanRoot, carry
@@ -23,6 +25,7 @@ from tests.waiting import wait_until
 SUITE = "bookworm"
 PROXY_PORT = 3128
 BOOTSTRAP_SECONDS = 900.0
+DATABASE_HOST, DATABASE_ADDRESS = "db.example.org", "10.0.0.5"
 WATCH_SECONDS = 60.0  # Prometheus asks once in 15
 
 
@@ -71,6 +74,8 @@ class Debian:
             root.write("/usr/local/bin/aws", aws, 0o755)
             # What certbot would ask at the terminal, and where the authority is.
             answers = f"server = {URL}/directory\nemail = admin@example.net\nagree-tos = true\nno-eff-email = true\n"
+            # Where it is not asked by somebody at a terminal, it would wait for up to eight minutes before it renews.
+            answers += "no-random-sleep-on-renew = true\n"
             with root.path("/etc/letsencrypt/cli.ini").open("a", encoding="utf-8") as file:
                 file.write(answers)
             self._ends.append(Authority(root, newcomer.directory / "authority"))
@@ -81,12 +86,37 @@ class Debian:
 
         newcomer.after[f"{APT} adduser"] = installed
         newcomer.after[f"{APT} prometheus"] = watched
+        newcomer.after[f"{APT} postgresql"] = lambda: become_the_database_s_host(newcomer)
         newcomer.after["promtool check config"] = lambda: sees_both_and_has_nothing_to_say(root)
 
     def close(self) -> None:
         """End what was begun."""
         for end in self._ends:
             end.close()
+
+
+def become_the_database_s_host(newcomer: Newcomer) -> None:
+    """Give the host the second name and address that the page's database has, and its certificate; done once.
+
+    What a page cannot type is the administrator's: a name, a password, and whose authority signed what.
+    """
+    root = newcomer.root
+    if root.path("/etc/postgresql/server.pem").exists():
+        return
+    address = f"ip addr add {DATABASE_ADDRESS}/8 dev lo"
+    root.in_its_network(lambda: subprocess.run(address.split(), check=True))
+    with root.path("/etc/hosts").open("a", encoding="utf-8") as file:
+        file.write(f"{DATABASE_ADDRESS} {DATABASE_HOST}\n")
+    folder = newcomer.directory / "database"
+    authority = make_certificate(folder, "server.pem", "server.key", f"DNS:{DATABASE_HOST}")
+    root.write("/root/hermes/postgresql-authority.pem", authority.read_text(encoding="utf-8"))
+    for name in ("server.pem", "server.key"):
+        root.write(f"/etc/postgresql/{name}", (folder / name).read_text(encoding="utf-8"), 0o600)
+    begin = "chown postgres: /etc/postgresql/server.*; systemctl start postgresql"
+    # In a file, as the newcomer's shell has it, and not on a command line.
+    root.write("/run/password", f"export PASSWORD={secrets.token_hex(32)}\n", 0o600)
+    done = root.run(f"{begin} && cat /run/password >> /run/shell")
+    assert done.returncode == 0, done.stdout
 
 
 def sees_both_and_has_nothing_to_say(root: CleanRoot) -> None:

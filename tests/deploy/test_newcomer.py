@@ -31,12 +31,13 @@ INSTALL = [step for step in manual.steps() if step.section == "Install"]
 TOUCHED = ("/opt/hermes", "/etc/hermes", "/var/lib/hermes", "/etc/nginx/conf.d/hermes.conf", "/etc/letsencrypt")
 PROGRAMS = ("unshare", "nsenter", "git", "nginx", "openssl", "curl", "adduser", "setpriv", "update-ca-certificates")
 PROGRAMS += ("sqlite3", "tar")
-FULL_PROGRAMS = ("debootstrap", "unshare", "nsenter", "git", "openssl")
+FULL_PROGRAMS = ("debootstrap", "unshare", "nsenter", "git", "openssl", "ip")
 FULL = os.environ.get("OPERATIONS") == "debian"
 # What is typed in the days after it: asked, restarted, upgraded, its keys rotated, backed up and restored. Left out is
 # what there is none of here: systemd's journal, an hour, and on an overlay of this machine a Redis that has its
-# configuration in a file, and Debian's package of Prometheus.
-SECTIONS = ("Health", *(("Watch",) if FULL else ()), "Restart", "Upgrade", "Rotate keys", "Back up and restore")
+# configuration in a file, and Debian's packages of Prometheus and PostgreSQL.
+SECTIONS = ("Health", "Restart", "Upgrade", "Rotate keys", "Back up and restore")
+SECTIONS += ("Watch", "PostgreSQL") if FULL else ()
 WANTING = ("journalctl", "sleep 3600") if FULL else ("journalctl", "sleep 3600", "redis-cli")
 AFTERWARDS = [
     step for step in manual.steps() if step.section in SECTIONS and not any(words in step.command for words in WANTING)
@@ -149,13 +150,17 @@ def the_days_after(newcomer: Newcomer, toast: manual.Step) -> None:
     assert newcomer.root.path("/opt/hermes/RELEASE").exists()
     assert settings.exists()
     after = kept_secrets(newcomer)
-    assert before.keys() == after.keys(), "nothing lies about that was put aside"
+    assert before.keys() <= after.keys()
     rotated = {"web.env", "relay.env", "jwt-secret", "django-secret-key", "metrics-token"}
+    moved = {"pgpass", "database-url"} if FULL else set()
+    assert after.keys() - before.keys() == moved, "nothing lies about that was put aside"
+    after = {name: kept for name, kept in after.items() if name not in moved}
     assert {name for name, kept in after.items() if kept != before[name]} == rotated
     assert all(mode & 0o007 == 0 for mode, _ in after.values()), "for nobody else's eyes"
     if FULL:
         kept = newcomer.root.path("/etc/redis/redis.conf").read_text(encoding="utf-8")
         assert re.findall(r"^appendonly (\w+)$", kept, flags=re.MULTILINE) == ["yes"]
+        assert "DATABASE_URL_FILE=" in settings.read_text(encoding="utf-8"), "what follows is on PostgreSQL"
     assert '"ready"' in newcomer.type(ready)
     with newcomer.member("again") as member:
         heard_by(member, "told hermes.hello")
