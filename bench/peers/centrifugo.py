@@ -31,6 +31,7 @@ QUEUE = "bench-centrifugo-{}"
 # Its consumer receives, processes and deletes, one after the other, for each queue of its list. The same queue several
 # times gives it as many such loops: Hermes' relay has eight pollers. End to end it is the faster for it, too.
 LOOPS = 8
+RECEIVES = 10  # then a message is a dead letter, as Hermes provisions its queue
 _BIN = ROOT / "var" / "bench" / "bin"
 _SECRET = "bench-only-secret-" * 4
 _KEY = "bench-only-key"
@@ -143,13 +144,17 @@ class Centrifugo(Consumer):
 
     @property
     def queue(self) -> str:
-        """The queue's URL; it is made if it is not there. Each run has its own, by the port.
+        """The queue's URL; it is made if it is not there, with dead letters as Hermes' has them. Each run has its own.
 
         What a run that was ended has still asked for would be given to nobody, and be invisible for half a minute.
         """
         client = self.ground.client("sqs")
         try:
-            return str(client.create_queue(QueueName=QUEUE.format(self.port))["QueueUrl"])
+            dead = client.create_queue(QueueName=QUEUE.format("dead"))["QueueUrl"]
+            arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": RECEIVES})
+            attributes = {"RedrivePolicy": policy}
+            return str(client.create_queue(QueueName=QUEUE.format(self.port), Attributes=attributes)["QueueUrl"])
         finally:
             client.close()
 
