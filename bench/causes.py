@@ -58,24 +58,29 @@ CAUSES: dict[tuple[str, str], Cause] = {
         "23). All are kept.",
     ),
     ("relay, messages/s", "≥ Centrifugo"): Cause(
-        "Both are held back by the other core, which the SQS endpoint and Redis share, and Hermes asks more of it for "
-        "a message: 142 and 41 µs, and Centrifugo 77 and 21, in the same run. Redis has more to do: a key by which a "
-        "message comes once, a chain, an activity stream. Why the endpoint takes longer is not known: asked by itself "
-        "it takes 97 µs for a message, whatever attributes are asked for.",
-        "the relay uses half of its core: 87 µs a message, of which decoding is a seventh and appending a quarter.",
-        "one to eight pollers (95 to 112 µs of the endpoint for a message when all share one core).",
+        "Both are held back by the other core, which the SQS endpoint and Redis share and nearly fill. The endpoint "
+        "takes as long for a message of ours as for one of theirs; Redis takes 27 µs for ours and 18 for theirs. Ours "
+        "has a key by which it comes once, a chain, an activity stream, and its hint is a command of its own.",
+        "the relay uses three quarters of its core: 75 µs a message, of which a tenth signs what is asked of SQS, a "
+        "seventh decodes and a quarter appends.",
+        "one to eight pollers (no difference); an endpoint that does not go through all of a queue for dead letters, "
+        "of which theirs had none (0.54 → 0.8 ×); a script of fewer commands, and numbers made text once (Redis 25 → "
+        "21 µs an append, alone); receiving and deleting without threads (the relay 80 → 75 µs); the appends of all "
+        "pollers in one round trip (no difference, because they seldom meet: not kept).",
     ),
     **dict.fromkeys(
         [(f"end to end{what}, p50, ms", "≤ Centrifugo") for what in ("", ", the call itself included")],
         Cause(
             "A message makes one hop more: Hermes's relay is a process of its own, which appends to the history, then "
             "hints, and shares one core with the server here; Centrifugo's consumer is inside its server, and one "
-            "script stores and publishes. The hint follows the append because only the append knows the entry's place.",
-            "of 0.94 ms, by stamps in the relay, 0.10 are from SQS's answer in a poller's thread to the event loop, "
+            "script stores and publishes. The hint follows the append because only the append knows the entry's place, "
+            "and so Redis, whose core the SQS endpoint shares, is waited for twice.",
+            "of 0.94 ms, by stamps in the relay, 0.10 were from SQS's answer in a poller's thread to the event loop, "
             "0.04 decoding, 0.36 the append's way to Redis and back, and 0.15 the hint's.",
             "no queue between Redis's socket and the members' (no difference at 100 messages a second); a round trip "
-            "without a task of its own, and AWS's answers read in C (1.00 → 0.94 ms, kept). Not tried: SQS without "
-            "threads, and a hint sent by the script that appends.",
+            "without a task of its own, and AWS's answers read in C (1.00 → 0.94 ms, kept); SQS without threads, and "
+            "an append that costs Redis less (1.38 → 1.10 × theirs, kept). Not tried: a hint sent by the script that "
+            "appends. It would save the second wait, and a room would have as many hints as a batch has messages for it.",
         ),
     ),
     **dict.fromkeys(
@@ -83,8 +88,8 @@ CAUSES: dict[tuple[str, str], Cause] = {
         Cause(
             "The hop of the p50; and two event loops in Python, the relay's and the server's, take turns on one core, "
             "each with some tenths of a millisecond of work for a message.",
-            tried="the same as for the p50 (2.25 → 1.90 ms), and a relay that gives way to the server before it "
-            "deletes (3.3 → 2.4 ms on a slower day).",
+            tried="the same as for the p50, and a relay that gives way to the server before it deletes (3.3 → 2.4 ms "
+            "on a slower day).",
         ),
     ),
     ("growth, cost of a delivery by sockets, 100 to 10,000", "< 15% over the range"): Cause(
