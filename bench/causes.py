@@ -80,7 +80,7 @@ CAUSES: dict[tuple[str, str], Cause] = {
             "no queue between Redis's socket and the members' (no difference at 100 messages a second); a round trip "
             "without a task of its own, and AWS's answers read in C (1.00 → 0.94 ms, kept); SQS without threads, and "
             "an append that costs Redis less (1.38 → 1.10 × theirs, kept). Not tried: a hint sent by the script that "
-            "appends. It would save the second wait, and a room would have as many hints as a batch has messages for it.",
+            "appends. It would save the second wait; a room would have as many hints as a batch has messages for it.",
         ),
     ),
     **dict.fromkeys(
