@@ -1,7 +1,6 @@
 """Queue: Amazon SQS, a stage's queue and its dead letters; speaks through sqs. Used by relay, dead_letters, examine.
 
-What a relay asks all day, to receive and to delete, is awaited on its event loop. The rest is synchronous: the relay
-calls it in its bounded threads, and the admin in its own. boto3's clients are thread-safe.
+A relay awaits on its event loop what it asks all day. The rest blocks, in threads of who calls, which boto3 allows.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class Queue:
             answer = self._wire.call(
                 "DeleteMessageBatch", QueueUrl=self._url(self._stage.queue_name), Entries=_receipts(messages)
             )
-        return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
+        return _failed(answer, messages)
 
     async def delete_here(self, messages: Sequence[Received], in_thread: InThread) -> list[Received]:
         """Do as `delete` does, on the event loop; `in_thread` is as for `receive`."""
@@ -101,7 +100,7 @@ class Queue:
             answer = await self._wire.call_here(
                 "DeleteMessageBatch", in_thread, QueueUrl=url, Entries=_receipts(messages)
             )
-        return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
+        return _failed(answer, messages)
 
     def hold(self, messages: Sequence[Received], seconds: int) -> list[Received]:
         """Have messages come again only after so many seconds from now.
@@ -125,7 +124,7 @@ class Queue:
                     QueueUrl=self._url(self._stage.queue_name),
                     Entries=[{**receipt, "VisibilityTimeout": seconds} for receipt in _receipts(some)],
                 )
-            failed += [some[int(entry["Id"])] for entry in answer.get("Failed", [])]
+            failed += _failed(answer, some)
         return failed
 
     def dead_letter(self, message: Received, refusal: MessageRefused) -> bool:
@@ -179,8 +178,7 @@ class Queue:
         return self._named(answer, "MessageId")
 
     async def _url_here(self, in_thread: InThread) -> str:
-        name = self._stage.queue_name
-        return self._urls.get(name) or str(await in_thread(self._url, name))
+        return self._urls.get(name := self._stage.queue_name) or str(await in_thread(self._url, name))
 
     def _url(self, name: str) -> str:
         if name not in self._urls:
@@ -215,6 +213,11 @@ class Queue:
 def _receipts(messages: Sequence[Received]) -> list[dict[str, Any]]:
     """Return the entries of a batch call, each named by its place."""
     return [{"Id": str(place), "ReceiptHandle": message.receipt} for place, message in enumerate(messages)]
+
+
+def _failed(answer: dict[str, Any], messages: Sequence[Received]) -> list[Received]:
+    """Return the messages of a batch call's entries for which it failed."""
+    return [messages[int(entry["Id"])] for entry in answer.get("Failed", [])]
 
 
 def provision(stage: Stage) -> None:

@@ -457,19 +457,20 @@ async def test_many_tasks_share_a_wire_and_each_gets_its_own_answer(make: Make, 
     assert len(wire._idle) <= len(names)
 
 
-async def test_who_is_cancelled_while_an_answer_is_to_come_leaves_it_to_nobody(
-    make: Make, queues: Sqs, stage: Stage
-) -> None:
-    wire, url = make(), queues.url(stage.queue_name)
-    poll = asyncio.create_task(wire.call_here("ReceiveMessage", asyncio.to_thread, QueueUrl=url, WaitTimeSeconds=20))
-    await asyncio.sleep(0.3)  # it is a long poll: whatever it does, it is not over
-    assert not poll.done()
-    poll.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await poll
-    assert not wire._idle
-    answer = await wire.call_here("GetQueueUrl", asyncio.to_thread, QueueName=stage.queue_name)
-    assert answer["QueueUrl"].endswith(stage.queue_name)
+async def test_who_is_cancelled_while_an_answer_is_to_come_leaves_it_to_nobody(make: Make) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        silent.settimeout(20)
+        wire = make(f"http://127.0.0.1:{silent.getsockname()[1]}", answer_seconds=20)
+        poll = asyncio.create_task(wire.call_here("ReceiveMessage", asyncio.to_thread, QueueUrl="q"))
+        asked, _ = await asyncio.to_thread(silent.accept)
+        with closing(asked):
+            asked.settimeout(20)
+            assert b"ReceiveMessage" in await asyncio.to_thread(asked.recv, 65536)
+            poll.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await poll
+            assert await asyncio.to_thread(asked.recv, 1) == b"", "the connection has ended with it"
+        assert not wire._idle
 
 
 async def test_an_event_loop_goes_on_while_a_roles_credentials_are_renewed(
