@@ -50,7 +50,7 @@ def test_the_tag_names_hashed_files_that_are_there(collected: Path, alice: Any, 
     html = render(alice)
     assert configuration(html)["room"] == "acme"
     named = re.findall(r'(?:href|src)="/static/([^"]+)"', html)
-    assert len(named) == 17
+    assert len(named) == 19
     for name in named:
         assert re.search(r"\.[0-9a-f]{12}\.(js|css)$", name)
         assert (collected / name).is_file()

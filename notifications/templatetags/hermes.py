@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Named in the page, so that the browser fetches them at once and not one import after the other.
 _MODULES = (
-    *("hermes", "connection", "credentials", "shown", "frames", "position", "backoff", "share", "showing"),
+    *("hermes", "connection", "credentials", "shown", "frames", "position", "backoff"),
+    *("share", "ring", "turn", "showing"),
     *("toasts", "content", "toast_view", "strings", "drawing", "swipe"),
 )
 

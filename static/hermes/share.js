@@ -1,14 +1,14 @@
 /** Share: one socket for all tabs of a member. A lock elects the tab that leads and connects; a channel carries the rest.
- * Loaded by hermes.js where the browser has both; uses connection.js. docs/toolkit.md has the protocol. */
-/** @import { Entry, Frame, Position, StateChange, State, Wiring } from "./types.js" */
+ * Loaded by hermes.js where the browser has both; uses connection.js, ring.js and turn.js. docs/toolkit.md has the protocol. */
+/** @import { Frame, Position, StateChange, State, Wiring } from "./types.js" */
 
 import { FLOOR_MS, delay } from "./backoff.js";
 import { CAPTURE, Connection } from "./connection.js";
 import { Refused } from "./credentials.js";
-import { positionOf } from "./position.js";
+import { Ring } from "./ring.js";
+import { Turn } from "./turn.js";
 
 const PROTOCOL = 1; // of the messages between tabs: one that speaks another has a channel and a lock of its own
-const RING = 256; // entries kept for tabs that come late; who missed more asks the server
 const TOKEN_MS = 15_000; // as long as a connection waits for its token and the greeting
 const ANSWER_MS = 5_000; // a tab that leads and is well answers within milliseconds
 const TICK_MS = 200; // the tab that leads comes first, if it can
@@ -30,7 +30,6 @@ const control = (name, data) => ({ kind: "control", type: `hermes.${name}`, data
 export class Share {
   #attempt = 0;
   #away = false; // in the back/forward cache, or frozen: often one after the other
-  /** @type {Position | null | undefined} */ #base; // before the ring's first entry
   /** @type {BroadcastChannel | undefined} */ #channel;
   /** @type {Connection | undefined} */ #connection;
   #following = false; // whether we have what the leading tab had, and get what it gets
@@ -39,13 +38,12 @@ export class Share {
   #leads = false;
   /** @type {string[]} */ #member = []; // stage, room and user
   #name = ""; // of the lock and the channel; empty for a tab that is by itself
-  /** @type {() => void} */ #release = () => {};
-  /** @type {object | undefined} */ #turnToLead; // for the lock; whatever an earlier one still brings is void
-  /** @type {Entry[]} */ #ring = [];
+  #ring = new Ring();
   #term = 0; // of the tab that leads: one that has hung and does not know yet that it was relieved has a lower one
   /** @type {any} */ #timer;
   /** @type {any} */ #hastening;
   #turn = 0; // of joining: whatever an earlier one still waits for is void
+  #turnToLead = new Turn({ ours: () => this.#lead(), taken: () => void this.#join(), refused: () => this.#alone() });
   #wiring;
   /** @type {State} */ state = "idle";
 
@@ -94,7 +92,10 @@ export class Share {
       const pass = named ? {} : await credentials.get();
       if (turn !== this.#turn) return;
       const whose = member(pass);
-      if (!same(whose, this.#member)) this.#base = this.#greeting = undefined;
+      if (!same(whose, this.#member)) {
+        this.#ring.forget();
+        this.#greeting = undefined;
+      }
       this.#member = whose;
       const url = new URL(address(pass));
       // Nobody shares with a member whom nobody can name.
@@ -123,22 +124,7 @@ export class Share {
   /** Wait for our turn to lead. @param {boolean} steal or take it: whoever has it does not answer */
   #queue(steal) {
     const { locks } = /** @type {{ locks: LockManager }} */ (this.#wiring.host.navigator);
-    const abort = new AbortController();
-    const giveUp = this.#release;
-    const request = (this.#turnToLead = {});
-    this.#release = () => abort.abort();
-    giveUp();
-    const lead = () => {
-      if (request !== this.#turnToLead) return;
-      const led = new Promise((done) => (this.#release = () => done(null)));
-      this.#lead();
-      return led;
-    };
-    locks.request(this.#name, steal ? { steal } : { signal: abort.signal }, lead).catch((error) => {
-      if (request !== this.#turnToLead) return;
-      if (error.name === "AbortError") return this.#join(); // taken from us
-      this.#alone(); // no locks for this page
-    });
+    this.#turnToLead.wait(locks, this.#name, steal);
   }
 
   /** Have a socket of our own: what tabs share is not for this page. */
@@ -164,9 +150,7 @@ export class Share {
     this.#channel = undefined;
     this.#leads = this.#following = this.#away = false;
     this.#name = "";
-    this.#turnToLead = undefined;
-    this.#release();
-    this.#release = () => {};
+    this.#turnToLead.leave();
   }
 
   /** @param {{ type: string, persisted?: boolean }} event */
@@ -257,23 +241,13 @@ export class Share {
   #welcome(to, position) {
     const change = { state: this.state };
     if (!this.#greeting) return this.#post({ kind: "welcome", to, change, frames: [] });
-    const entries = this.#since(position);
+    const entries = this.#ring.since(position);
     if (!entries) return this.#post({ kind: "alone", to });
     const head = this.#wiring.position();
     const status = position ? "recovered" : "fresh";
     const greeting = { ...this.#greeting, ...(position ?? head), status, replayed: entries.length };
     const missed = entries.map((entry) => ({ kind: "entry", entry }));
     this.#post({ kind: "welcome", to, change, frames: [control("hello", greeting), ...missed, control("ping", head)] });
-  }
-
-  /** The entries after a position; null when we cannot know all of them. @param {Position | null} position */
-  #since(position) {
-    if (!position) return [];
-    const base = this.#base;
-    if (base?.epoch !== position.epoch || position.seq < base.seq) return null;
-    const known = [base, ...this.#ring].find(({ seq }) => seq === position.seq);
-    if (known && known.id !== position.id) return null;
-    return this.#ring.filter(({ seq }) => seq > position.seq);
   }
 
   // ── Following ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -332,17 +306,10 @@ export class Share {
   /** A frame for this tab, from whichever socket. @param {Frame} frame */
   #hear(frame) {
     const { position, onframe } = this.#wiring;
-    if (frame.kind === "entry") {
-      this.#ring.push(structuredClone(frame.entry)); // subscribers may change theirs
-      if (this.#ring.length > RING) this.#base = positionOf(this.#ring.shift());
-    }
+    if (frame.kind === "entry") this.#ring.push(frame.entry);
     if (frame.kind === "control" && frame.type === "hermes.hello") this.#greeting = frame.data;
     onframe(frame);
-    // The ring goes on from where it was, or begins anew.
-    if (frame.kind === "control" && (!this.#base || /lost|gap|fresh/.test(frame.type + frame.data.status))) {
-      this.#ring = [];
-      this.#base = position();
-    }
+    if (frame.kind === "control") this.#ring.follow(frame, position());
   }
 
   /** @param {object} message */

@@ -7,6 +7,7 @@ import { gzipSync } from "node:zlib";
 
 const HERMES = new URL("../../static/hermes/", import.meta.url);
 const CORE = ["hermes", "connection", "credentials", "shown", "frames", "position", "backoff"].map((name) => `${name}.js`);
+const SHARING = ["share.js", "ring.js", "turn.js"];
 const TOASTS = ["toasts", "content", "toast_view", "strings", "drawing", "swipe", "page"].map((name) => `${name}.js`);
 
 /** @param {string} name */
@@ -30,9 +31,10 @@ test("the core is at most 8 KiB, with toasts at most 16 KiB, prose and all", () 
 
 test("the sharing, which is loaded apart, weighs what the documents say", () => {
   const text = readFileSync(new URL("../../docs/toolkit.md", import.meta.url), "utf8");
-  const [, share, beside, showing] = text.match(/`share\.js` is ([\d.]+) KiB \(([\d.]+) KiB[\s\S]*?`showing\.js` is ([\d.]+) KiB/) ?? [];
-  assert.ok(gzipped(["share.js"]) <= Number(share) * 1024, `${gzipped(["share.js"])} bytes`);
-  const more = gzipped([...CORE, "share.js"]) - gzipped(CORE);
+  assert.deepEqual(loaded(["share.js"]).filter((name) => !CORE.includes(name)), [...SHARING].sort());
+  const [, share, beside, showing] = text.match(/`turn\.js` are ([\d.]+) KiB \(([\d.]+) KiB[\s\S]*?`showing\.js` is ([\d.]+) KiB/) ?? [];
+  assert.ok(gzipped(SHARING) <= Number(share) * 1024, `${gzipped(SHARING)} bytes`);
+  const more = gzipped([...CORE, ...SHARING]) - gzipped(CORE);
   assert.ok(more <= Number(beside) * 1024, `${more} bytes`);
   assert.ok(gzipped(["showing.js"]) <= Number(showing) * 1024, `${gzipped(["showing.js"])} bytes`);
 });
@@ -42,7 +44,7 @@ test("what travels file by file weighs what the documents say", () => {
   const [, core, toasts, page] = text.match(/file by file, .*? are ([\d.]+) and ([\d.]+) KiB, .*? fetches ([\d.]+) KiB/) ?? [];
   const [, looks, bellLooks, bell] = text.match(/stylesheets \(([\d.]+) KiB, the bell's ([\d.]+) KiB\) and the bell \(([\d.]+) KiB\)/) ?? [];
   const apart = (/** @type {string[]} */ names) => names.reduce((sum, name) => sum + gzipped([name]), 0) / 1024;
-  const said = [[core, CORE], [toasts, [...CORE, ...TOASTS]], [page, [...CORE, ...TOASTS, "share.js", "showing.js"]],
+  const said = [[core, CORE], [toasts, [...CORE, ...TOASTS]], [page, [...CORE, ...TOASTS, ...SHARING, "showing.js"]],
     [looks, ["toasts.css"]], [bellLooks, ["bell.css"]], [bell, ["bell.js", "read_marks.js"]]];
   for (const [most, names] of said) assert.ok(apart(/** @type {string[]} */ (names)) <= Number(most), `${names}: ${apart(/** @type {string[]} */ (names))}`);
 });
